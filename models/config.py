@@ -1,0 +1,135 @@
+"""Settings of every model: plain frozen pydantic classes with the defaults that serve all data sets.
+
+In: numbers from whoever assembles the settings (`stream_app.settings`, a test). Out: validated, hashable
+values. Never reads a file, a clock or the environment.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SequenceSettings(Section):
+    """What is kept of each user's events.
+
+    `length` events are kept in the row; the Transformer attends over a band of `length // layers` events, so
+    that the stored sequence determines a user's vector exactly, whatever came before it.
+    """
+
+    length: int = Field(100, ge=4, le=1000)
+    seen: int = Field(10_000, ge=100, le=10_000, description="items a user had that are remembered exactly")
+    recent_ids: int = Field(64, ge=1, le=1024, description="accepted event ids kept to drop duplicates")
+
+
+class Reading(Section):
+    """One way to read a co-visitation matrix (see `models.covisit`)."""
+
+    matrix: Literal[0, 1]
+    items: int = Field(ge=1, le=50)
+    decay: Fraction
+    row_power: Fraction
+    column_power: Fraction
+    tail: float = Field(0.0, ge=0.0, le=1.0)
+
+
+class CovisitSettings(Section):
+    """Two decayed item-item matrices and several readings of them."""
+
+    window: tuple[int, int] = (30, 3)
+    decay: tuple[Fraction, Fraction] = (0.9, 0.6)
+    back: tuple[Fraction, Fraction] = (0.5, 0.3)
+    shrinkage: float = Field(20.0, gt=0)
+    popularity: Fraction = 0.3
+    max_neighbours: int = Field(1024, ge=16, le=8192)
+    readings: tuple[Reading, ...] = (
+        Reading(matrix=0, items=30, decay=0.8, row_power=0.8, column_power=0.3, tail=0.03),
+        Reading(matrix=0, items=10, decay=0.5, row_power=0.5, column_power=0.1),
+        Reading(matrix=0, items=50, decay=0.9, row_power=0.5, column_power=0.5, tail=0.05),
+        Reading(matrix=1, items=5, decay=0.5, row_power=0.7, column_power=0.1),
+        Reading(matrix=1, items=1, decay=1.0, row_power=0.7, column_power=0.0),
+    )
+
+
+class PopularitySettings(Section):
+    """Decayed popularity; a half-life is in accepted events, 0 means no decay."""
+
+    half_lives: tuple[int, ...] = (100, 500, 5000, 0)
+
+
+class BiasedMFSettings(Section):
+    """Explicit-rating matrix factorisation with biases, as `river.reco.BiasedMF`."""
+
+    factors: int = Field(10, ge=1, le=256)
+    lr: float = Field(0.025, gt=0)
+    l2: float = Field(0.02, ge=0)
+    init_std: float = Field(0.1, ge=0)
+    low: float = 1.0
+    high: float = 5.0
+
+
+class AsymmetricMFSettings(Section):
+    """Online asymmetric MF: the user is the decayed sum of the vectors of recent items."""
+
+    factors: int = Field(64, ge=4, le=256)
+    items: int = Field(20, ge=1, le=50)
+    decay: Fraction = 0.8
+    negatives: int = Field(64, ge=1, le=512)
+    lr: float = Field(0.1, gt=0)
+
+
+class BlendSettings(Section):
+    """Log-linear blend of the sources' log-shares, its weights learned online."""
+
+    lr: float = Field(0.15, ge=0)
+    accumulator: float = Field(50.0, gt=0)
+    learn_within: int = Field(50, ge=1, description="learn only when the target ranks under this")
+    share: Fraction = 0.25
+    share_all_until: int = Field(50_000, ge=0, description="every event teaches until this many were accepted")
+    floor: float = Field(1e-6, gt=0)
+
+
+class PolicySettings(Section):
+    """What may be shown."""
+
+    k: int = Field(10, ge=1, le=100)
+    repeats: bool = False
+
+
+class TransformerSettings(Section):
+    """The causal Transformer and how it is trained (recipe and sources in `models.transformer`)."""
+
+    enabled: bool = True
+    d_model: int = Field(64, ge=8, le=512)
+    layers: int = Field(2, ge=1, le=4)
+    heads: int = Field(2, ge=1, le=16)
+    dropout: Fraction = 0.2
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    batch_tokens: int = Field(512, ge=32)
+    window: int = Field(100, ge=4, le=1000, description="length of a training sequence")
+
+
+class ModelSettings(Section):
+    """Everything that decides what is learned and listed; its fingerprint is kept beside the state."""
+
+    max_items: int = Field(200_000, ge=16, le=5_000_000)
+    max_cached_users: int = Field(100_000, ge=16)
+    candidates: int = Field(128, ge=10, le=2000, description="taken from each source before the blend")
+    sequence: SequenceSettings = SequenceSettings()
+    popularity: PopularitySettings = PopularitySettings()
+    covisit: CovisitSettings = CovisitSettings()
+    biased_mf: BiasedMFSettings = BiasedMFSettings()
+    asymmetric_mf: AsymmetricMFSettings = AsymmetricMFSettings()
+    blend: BlendSettings = BlendSettings()
+    policy: PolicySettings = PolicySettings()
+    transformer: TransformerSettings = TransformerSettings()
