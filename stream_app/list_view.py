@@ -1,0 +1,84 @@
+"""A recommendation list for human eyes.
+
+In: a `Recommendation` and what is known of titles. Out: rich renderables and plain text, which say the same.
+Never reads a topic and never sorts: the order is the record's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from stream_app.events import Because, Recommendation, RecommendedItem
+
+Titles = Mapping[str, str]
+
+
+def title_of(item_id: str, titles: Titles) -> str:
+    """The item's title, or its id where it has none."""
+    return titles.get(item_id) or f"item {item_id}"
+
+
+def reason_of(because: Because, titles: Titles) -> str:
+    """Why the item is on the list, in words."""
+    if because.text:
+        return because.text
+    if because.item_id is not None:
+        return f'because of "{title_of(because.item_id, titles)}"'
+    return ""
+
+
+def headline(record: Recommendation) -> str:
+    """Whose list, which revision, how fresh, made by what."""
+    models = ", ".join(f"{name} {version}" for name, version in sorted(record.models.items()))
+    made = datetime.fromtimestamp(record.published_ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    parts = [
+        f"user {record.user_id}",
+        f"revision {record.revision}",
+        f"after {record.events:,} events",
+        made,
+        f"{record.latency_ms:.1f} ms after the event" if record.reason != "refresh" else "refreshed",
+        models or "no Transformer yet",
+    ]
+    if record.reason not in ("event", "refresh"):
+        parts.append(record.reason)
+    return " · ".join(parts)
+
+
+def table(
+    items: list[RecommendedItem],
+    titles: Titles,
+    *,
+    heading: str | None = None,
+    fresh: Collection[str] = (),
+) -> Table:
+    """The list as a table; items in `fresh` are marked as new on it."""
+    shown = Table(title=heading, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    shown.add_column("", justify="right", style="dim")
+    shown.add_column("title", overflow="fold")
+    shown.add_column("why", style="cyan", overflow="fold")
+    shown.add_column("source", style="dim")
+    for rank, item in enumerate(items, 1):
+        name = Text(title_of(item.item_id, titles))
+        if item.item_id in fresh:
+            name.append(" new", style="bold green")
+        shown.add_row(str(rank), name, reason_of(item.because, titles), item.source)
+    return shown
+
+
+def line(record: Recommendation, titles: Titles, *, top: int = 3) -> str:
+    """One update in one line."""
+    names = " | ".join(title_of(item.item_id, titles) for item in record.items[:top])
+    age = "refresh" if record.reason == "refresh" else f"{record.latency_ms:7.1f} ms"
+    return f"{record.user_id:>8}  rev {record.revision:<5} {age:>10}  {names}"
+
+
+def plain(items: list[RecommendedItem], titles: Titles) -> list[str]:
+    """The list as lines of text, for pipes and logs."""
+    return [
+        "\t".join((str(rank), item.item_id, title_of(item.item_id, titles), reason_of(item.because, titles)))
+        for rank, item in enumerate(items, 1)
+    ]

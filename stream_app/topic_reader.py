@@ -1,0 +1,134 @@
+"""Reading a topic without a group: from where one wants up to its present end, or on as it grows.
+
+In: settings, a topic's name. Out: raw records in the order of each partition. Never commits an offset, never
+joins a group and never decodes a value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+from stream_app.errors import HeadraceError
+from stream_app.registry import client_options
+from stream_app.settings import Settings
+
+FETCH_BYTES = 4 << 20
+
+
+class TopicError(HeadraceError):
+    """A topic can't be read; the message says what to do."""
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Kafka's default partitioner gives a key."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class TopicReader:
+    """One connection that reads topics; made by `open_reader`."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, settings: Settings) -> None:
+        self._consumer = consumer
+        self._broker = settings.broker
+
+    async def partitions(self, topic: str) -> list[TopicPartition]:
+        """The topic's partitions in order; raises TopicError where there is no such topic."""
+        known = self._consumer.partitions_for_topic(topic)
+        if not known:
+            # A look at the cluster asks for all topics: asking for one by name could create it.
+            await self._consumer.topics()
+            known = self._consumer.partitions_for_topic(topic)
+        if not known:
+            raise TopicError(
+                f"topic {topic!r} does not exist at {self._broker.url}",
+                f"Create headrace's topics: headrace topics create --broker {self._broker.url}",
+            )
+        return [TopicPartition(topic, number) for number in sorted(known)]
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last record of each partition."""
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(list(partitions))
+        return ends
+
+    async def to_end(
+        self, partitions: Iterable[TopicPartition], *, last: int | None = None
+    ) -> AsyncIterator[ConsumerRecord]:
+        """Records up to the present end; with `last`, only those with the last so many offsets of each."""
+        wanted = list(partitions)
+        begins = await self._consumer.beginning_offsets(wanted)
+        ends = await self.ends(wanted)
+        starts = {at: begins[at] if last is None else max(begins[at], ends[at] - last) for at in wanted}
+        open_ = {at for at in wanted if starts[at] < ends[at]}
+        if not open_:
+            return
+        self._consumer.assign(list(open_))
+        for at in open_:
+            self._consumer.seek(at, starts[at])
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + self._broker.connect_timeout_s
+        while open_:
+            batches = await self._consumer.getmany(*open_, timeout_ms=100)
+            for at, records in batches.items():
+                for record in records:
+                    if record.offset < ends[at]:
+                        yield record
+            # A position, not a record, shows the end: the last offsets may be markers or compacted away.
+            reached = {at for at in open_ if await self._consumer.position(at) >= ends[at]}
+            open_ -= reached
+            if batches or reached:
+                deadline = clock.time() + self._broker.connect_timeout_s
+            elif clock.time() > deadline:
+                behind = ", ".join(f"{at.topic}-{at.partition}" for at in sorted(open_))
+                waited = f"{self._broker.connect_timeout_s:g} s"
+                raise TopicError(
+                    f"{behind} can't be read to the end: nothing came for {waited}",
+                    f"Is the broker at {self._broker.url} well? Try again when it answers.",
+                )
+
+    async def follow(
+        self, starts: Mapping[TopicPartition, int], *, idle_ms: int = 250
+    ) -> AsyncIterator[list[ConsumerRecord]]:
+        """Records from `starts` on, as they come, without end; an empty list after `idle_ms` without any."""
+        self._consumer.assign(list(starts))
+        for at, offset in starts.items():
+            self._consumer.seek(at, offset)
+        while True:
+            batches = await self._consumer.getmany(timeout_ms=idle_ms)
+            yield [record for records in batches.values() for record in records]
+
+
+@asynccontextmanager
+async def open_reader(settings: Settings) -> AsyncIterator[TopicReader]:
+    """A connected reader; raises TopicError when no broker answers in `broker.connect_timeout_s`."""
+    broker = settings.broker
+    consumer = AIOKafkaConsumer(
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=20,
+        max_partition_fetch_bytes=FETCH_BYTES,
+        **client_options(broker),
+    )
+    clock = asyncio.get_running_loop()
+    deadline = clock.time() + broker.connect_timeout_s
+    try:
+        while True:
+            try:
+                await consumer.start()
+                break
+            except KafkaError as error:
+                if clock.time() >= deadline:
+                    waited = f"{broker.connect_timeout_s:g} s"
+                    raise TopicError(
+                        f"no Kafka broker answers at {broker.url} after {waited}: {error}",
+                        "Start one (`headrace broker`) or name the right one with --broker HOST:PORT.",
+                    ) from error
+                await asyncio.sleep(0.2)
+        yield TopicReader(consumer, settings)
+    finally:
+        await consumer.stop()
