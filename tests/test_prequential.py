@@ -1,0 +1,159 @@
+"""The vectorised scorer against a slow one that goes event by event, on random streams cut at random."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.base import ACCEPTED, DUPLICATE, LATE
+from stream_app.prequential import GAPS, NO_GAP, Marks, Prequential, gap_slices, slice_of
+
+USERS, ITEMS, K = 4, 9, 3
+
+events = st.lists(
+    st.tuples(
+        st.integers(0, USERS - 1),
+        st.integers(0, ITEMS - 1),
+        st.sampled_from([0, 1, 1_000, 30_000, 600_000, 10**8]),  # ms since the event before
+        st.sampled_from([ACCEPTED, ACCEPTED, ACCEPTED, LATE, DUPLICATE]),
+        st.lists(st.integers(0, ITEMS - 1), min_size=K, max_size=K, unique=True) | st.none(),
+    ),
+    max_size=40,
+)
+Event = tuple[int, int, int, int, list[int] | None]
+
+
+def slow(stream: list[Event], repeats: bool) -> list[tuple[bool, int, int]]:
+    """(scored, rank, gap) of each event: the definition."""
+    lists: dict[int, list[int]] = {}
+    had: dict[int, set[int]] = {user: set() for user in range(USERS)}
+    last: dict[int, int] = {}
+    out = []
+    now = 0
+    for user, item, wait, status, made in stream:
+        now += wait
+        if status == DUPLICATE:
+            out.append((False, -1, NO_GAP))
+            continue
+        scored = user in last and (repeats or item not in had[user])
+        listed = lists.get(user, [])
+        gap = NO_GAP
+        if user in last:
+            gap = next((i for i, (limit, _) in enumerate(GAPS) if now - last[user] <= limit), len(GAPS))
+        out.append((scored, listed.index(item) if scored and item in listed else -1, gap))
+        had[user].add(item)
+        last[user] = now
+        if made is not None:
+            lists[user] = made
+    return out
+
+
+def feed(scorer: Prequential, stream: list[Event], cuts: list[int]) -> list[Marks]:
+    now = np.cumsum([event[2] for event in stream])
+    marks = []
+    for start, stop in itertools.pairwise([0, *cuts, len(stream)]):
+        block = stream[start:stop]
+        user = np.array([event[0] for event in block], np.int32)
+        item = np.array([event[1] for event in block], np.int32)
+        made = [row for row, event in enumerate(block) if event[4] is not None and event[3] != DUPLICATE]
+        mark = scorer.mark(user, item, now[start:stop], np.array([event[3] for event in block], np.uint8))
+        lists = np.array([block[row][4] for row in made], np.int32).reshape(-1, K)
+        scorer.place(mark, user, item, np.array(made, np.int64), user[made], lists)
+        marks.append(mark)
+    return marks
+
+
+@given(events, st.lists(st.integers(0, 40)), st.booleans())
+def test_every_event_is_judged_as_by_the_definition(
+    stream: list[Event], cuts: list[int], repeats: bool
+) -> None:
+    cuts = sorted(min(cut, len(stream)) for cut in cuts)
+    marks = feed(Prequential(USERS, 1, K, repeats=repeats), stream, cuts)
+    got = [
+        (bool(scored), int(rank), int(gap))
+        for mark in marks
+        for scored, rank, gap in zip(mark.scored, mark.rank, mark.gap, strict=True)
+    ]
+    assert got == slow(stream, repeats)
+
+
+@given(events)
+def test_what_was_listed_is_measured_list_by_list(stream: list[Event]) -> None:
+    scorer = Prequential(USERS, ITEMS, K, features=np.eye(ITEMS))
+    feed(scorer, stream, list(range(1, len(stream))))
+
+    shown: set[int] = set()
+    occurred: dict[int, int] = {}
+    bits = []
+    for _, item, _, status, made in stream:
+        if status == DUPLICATE:
+            continue
+        total = max(sum(occurred.values()), 1)
+        bits += [math.log2(total / max(occurred.get(listed, 0), 1)) for listed in made or []]
+        shown |= set(made or [])
+        occurred[item] = occurred.get(item, 0) + 1
+
+    known = shown | set(occurred)
+    assert scorer.coverage() == pytest.approx(len(shown) / len(known) if known else 0)
+    if bits:
+        assert scorer.novelty() == pytest.approx(sum(bits) / len(bits), abs=1e-9)
+        assert scorer.diversity() == pytest.approx(1.0)  # no two items share a feature
+    else:
+        assert math.isnan(scorer.novelty())
+        assert math.isnan(scorer.diversity())
+
+
+def test_items_of_the_same_users_are_alike_and_of_others_are_not() -> None:
+    scorer = Prequential(users=400, items=4, k=2)
+    user = np.repeat(np.arange(400, dtype=np.int32), 2)
+    item = np.where(user < 200, 0, 2).astype(np.int32) + np.tile([0, 1], 400).astype(np.int32)
+    marks = scorer.mark(user, item, np.zeros(800, np.int64), np.zeros(800, np.uint8))
+    nothing = np.zeros(0, np.int64)
+    scorer.place(marks, user, item, nothing, nothing.astype(np.int32), np.zeros((0, 2), np.int32))
+
+    scorer.publish(np.array([0], np.int32), np.array([[0, 1]], np.int32))
+    assert scorer.diversity() == pytest.approx(0.0, abs=1e-9)
+    apart = Prequential(users=400, items=4, k=2)
+    marks = apart.mark(user, item, np.zeros(800, np.int64), np.zeros(800, np.uint8))
+    apart.place(marks, user, item, nothing, nothing.astype(np.int32), np.zeros((0, 2), np.int32))
+    apart.publish(np.array([0], np.int32), np.array([[0, 2]], np.int32))
+    assert apart.diversity() == pytest.approx(1.0, abs=0.4)  # a sketch of 64 signs
+
+
+def test_an_erased_user_starts_anew() -> None:
+    scorer = Prequential(USERS, ITEMS, K)
+    stream: list[Event] = [(0, 1, 0, ACCEPTED, [2, 3, 4]), (1, 1, 0, ACCEPTED, [2, 3, 4])]
+    feed(scorer, stream, [])
+    scorer.forget(0)
+    (mark,) = feed(scorer, [(0, 1, 0, ACCEPTED, [5, 6, 7]), (1, 2, 0, ACCEPTED, None)], [])
+    assert mark.first.tolist() == [True, False]
+    assert mark.repeat.tolist() == [False, False]
+    assert mark.rank.tolist() == [-1, 0]
+
+
+def test_a_refreshed_list_counts_from_the_next_event_on() -> None:
+    scorer = Prequential(USERS, ITEMS, K)
+    feed(scorer, [(0, 1, 0, ACCEPTED, [2, 3, 4])], [])
+    scorer.publish(np.array([0], np.int32), np.array([[7, 8, 5]], np.int32))
+    (mark,) = feed(scorer, [(0, 8, 0, ACCEPTED, None)], [])
+    assert mark.rank.tolist() == [1]
+
+
+def test_slices_score_the_chosen_events_alone() -> None:
+    rank = np.array([0, -1, 2, -1], np.int32)
+    scored = np.array([True, True, True, False])
+    half = slice_of("some", rank, scored, np.array([True, True, False, True]))
+    assert (half.score.scored, half.score.hr, half.score.ndcg) == (2, 0.5, 0.5)
+    by_gap = gap_slices(rank, scored, np.array([0, 0, len(GAPS), NO_GAP], np.uint8))
+    assert [(part.name, part.score.scored) for part in by_gap] == [
+        ("within a second", 2),
+        ("up to a minute", 0),
+        ("up to an hour", 0),
+        ("up to a day", 0),
+        ("above a day", 1),
+    ]
