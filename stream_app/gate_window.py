@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from models.base import F32, F64, I32, I64, U8
 from models.encode import Events
@@ -63,6 +64,8 @@ class GateWindow:
     _events: list[tuple[int, int, float, int]] = field(default_factory=list)
     _scored: list[int] = field(default_factory=list)
     _candidates: list[I32] = field(default_factory=list)
+    _ids: dict[int, str] | None = None
+    _actions: list[str] = field(default_factory=list)
 
     @property
     def scored(self) -> int:
@@ -70,7 +73,8 @@ class GateWindow:
 
     @property
     def full(self) -> bool:
-        return self.scored >= self.size
+        """Whether no more events are taken."""
+        return self.scored >= self.size or self._ids is not None
 
     def knows(self, user: str) -> bool:
         """Whether the user's sequence at the window's start is already here."""
@@ -91,11 +95,26 @@ class GateWindow:
         self._user.append(self._users[user])
         self._events.append((item, action, value, ts))
 
-    def ndcg(self, snapshot: Scorer, names: Names) -> F64:
+    def close(self, names: Names) -> None:
+        """Take no more events, and learn what the numbers stand for while whoever gave them still knows."""
+        if self._ids is None:
+            held: list[npt.ArrayLike] = [
+                *self._candidates,
+                *(c.item for c in self._context),
+                [e[0] for e in self._events],
+            ]
+            numbers = (
+                np.unique(np.concatenate(held).astype(np.int32)) if self._events else np.zeros(0, np.int32)
+            )
+            self._ids = dict(zip(numbers.tolist(), names.item_ids(numbers), strict=True))
+            self._actions = names.action_names()
+
+    def ndcg(self, snapshot: Scorer) -> F64:
         """NDCG@10 of each scored event, float64 [scored], 0 where the target is no candidate.
 
         A candidate that the snapshot lacks ranks behind all that it has; ties never favour the target.
         """
+        assert self._ids is not None, "the window is still open"
         if not self._scored:
             return np.zeros(0)
         width = max(len(c) for c in self._candidates)
@@ -105,8 +124,8 @@ class GateWindow:
         n = self._scored[-1] + 1
         fresh = Sequences(*(np.array(column) for column in zip(*self._events[:n], strict=True)))
         held = Sequences(*(np.concatenate(column) for column in zip(*self._context, strict=True)))
-        row_of = rows_of(snapshot, names, np.concatenate((items.ravel(), fresh.item, held.item)))
-        before = self._before(snapshot, names, row_of, fresh, held)[self._scored]
+        row_of = self._rows(snapshot, self._ids)
+        before = self._before(snapshot, row_of, fresh, held)[self._scored]
         targets = fresh.item[self._scored]
         found = np.zeros(len(self._scored))
         for start in range(0, len(found), CHUNK):
@@ -117,14 +136,20 @@ class GateWindow:
             found[part] = ndcg_of(scores, items[part], targets[part])
         return found
 
-    def _before(self, snapshot: Scorer, names: Names, row_of: I32, fresh: Sequences, held: Sequences) -> F32:
+    def _rows(self, snapshot: Scorer, ids: dict[int, str]) -> I32:
+        """The snapshot's row of each item number; -1 for one that it lacks, and for number -1."""
+        row_of = np.full(max(ids, default=0) + 2, -1, np.int32)
+        row_of[list(ids)] = snapshot.rows(list(ids.values()))
+        return row_of
+
+    def _before(self, snapshot: Scorer, row_of: I32, fresh: Sequences, held: Sequences) -> F32:
         lengths = np.array([len(c.item) for c in self._context], np.int64)
         offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
         owners = np.repeat(np.arange(len(lengths)), lengths)
         users = np.array(self._user[: len(fresh.item)], np.int64)
         never = np.full(len(lengths), -1, np.int64)
         last = np.where(lengths > 0, np.append(held.ts, -1)[offsets[1:] - 1], -1)
-        codes = snapshot.action_codes(names.action_names())
+        codes = snapshot.action_codes(self._actions)
 
         def events(rows: Sequences, of: I64, before: I64) -> Events:
             return Events(
@@ -138,18 +163,6 @@ class GateWindow:
             users, events(fresh, users, last), events(held, owners, never), offsets
         )
         return vectors
-
-
-def rows_of(snapshot: Scorer, names: Names, items: I32) -> I32:
-    """The snapshot's row of each item number that occurs, to be indexed by number; -1 for what it lacks.
-
-    The last entry is -1, so that -1 ("no item") reads as lacking.
-    """
-    numbers = np.unique(items)
-    numbers = numbers[numbers >= 0]
-    row_of = np.full(int(numbers.max(initial=0)) + 2, -1, np.int32)
-    row_of[numbers] = snapshot.rows(names.item_ids(numbers))
-    return row_of
 
 
 def gaps_of(users: I64, ts: I64, last: I64) -> I64:

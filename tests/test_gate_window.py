@@ -72,20 +72,32 @@ def window() -> GateWindow:
     made.add("b", 7, 0, np.nan, 40, numbers(8, 7))
     made.add("a", 5, 0, np.nan, 90, numbers(5, 9, 6))
     made.add("b", 8, 0, np.nan, 95, None)
+    made.close(Names())
     return made
+
+
+def test_a_window_is_full_when_enough_events_are_scored() -> None:
+    w = GateWindow(size=2)
+    w.meet("a", sequence([2], [10]))
+    w.add("a", 3, 0, np.nan, 20, numbers(3))
+    w.add("a", 4, 0, np.nan, 30, None)
+    assert (w.scored, w.full) == (1, False)
+    w.add("a", 5, 0, np.nan, 40, numbers(5))
+    assert (w.scored, w.full) == (2, True)
 
 
 def test_a_snapshot_that_knows_what_comes_next_scores_one_and_another_less() -> None:
     w = window()
     assert w.full
-    assert w.ndcg(SuccessorSnapshot(1), Names()).tolist() == [1.0, 1.0, 1.0]
-    wrong = w.ndcg(SuccessorSnapshot(2), Names())
+    w.close(Names())
+    assert w.ndcg(SuccessorSnapshot(1)).tolist() == [1.0, 1.0, 1.0]
+    wrong = w.ndcg(SuccessorSnapshot(2))
     assert np.allclose(wrong, 1 / np.log2([4.0, 3.0, 4.0])), "a tie never favours the target"
 
 
 def test_what_is_encoded_is_the_stored_sequence_and_then_every_event_up_to_the_last_scored_one() -> None:
     snapshot = SuccessorSnapshot(1)
-    window().ndcg(snapshot, Names())
+    window().ndcg(snapshot)
     users, events, context, offsets = snapshot.asked
     assert users.tolist() == [0, 1, 2, 0]
     assert offsets.tolist() == [0, 2, 2, 3]
@@ -102,7 +114,8 @@ def test_an_item_that_the_snapshot_lacks_ranks_behind_all_that_it_has() -> None:
     w.meet("a", sequence([2], [10]))
     w.add("a", 3, 0, np.nan, 20, numbers(8, 7, 3))
     w.add("a", 8, 0, np.nan, 30, numbers(8, 7, 2))
-    found = w.ndcg(SuccessorSnapshot(1, known=8), Names())
+    w.close(Names())
+    found = w.ndcg(SuccessorSnapshot(1, known=8))
     assert np.allclose(found, [1.0, 1 / np.log2(4)])
 
 
@@ -111,11 +124,15 @@ def test_a_target_that_is_no_candidate_scores_nothing() -> None:
     w.meet("a", sequence([2], [10]))
     w.add("a", 3, 0, np.nan, 20, numbers(1, 2))
     w.add("a", 4, 0, np.nan, 20, numbers())
-    assert w.ndcg(SuccessorSnapshot(1), Names()).tolist() == [0.0, 0.0]
+    w.close(Names())
+    assert w.ndcg(SuccessorSnapshot(1)).tolist() == [0.0, 0.0]
 
 
 def test_an_empty_window_has_no_scores() -> None:
-    assert GateWindow(size=1).ndcg(SuccessorSnapshot(1), Names()).shape == (0,)
+    w = GateWindow(size=1)
+    w.close(Names())
+    assert w.ndcg(SuccessorSnapshot(1)).shape == (0,)
+    assert w.full, "a closed window takes no more"
 
 
 def test_a_later_change_of_the_users_row_does_not_reach_the_window() -> None:
@@ -124,7 +141,8 @@ def test_a_later_change_of_the_users_row_does_not_reach_the_window() -> None:
     w.meet("a", row)
     row.item[0] = 9
     w.add("a", 3, 0, np.nan, 20, numbers(3, 4))
-    assert w.ndcg(SuccessorSnapshot(1), Names()).tolist() == [1.0]
+    w.close(Names())
+    assert w.ndcg(SuccessorSnapshot(1)).tolist() == [1.0]
 
 
 @given(
