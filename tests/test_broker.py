@@ -23,6 +23,7 @@ from stream_app.broker import (
     check_port_is_free,
     free_port,
 )
+from stream_app.errors import HeadraceError
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,14 +58,14 @@ def test_it_listens_on_loopback_only(broker: Broker) -> None:
     assert {ip.removeprefix("::ffff:") for ip in listening(broker.pid)} == {HOST}
 
 
-def test_a_killed_broker_starts_again_on_its_port(own_broker: Broker) -> None:
-    own_broker.start()
+def test_a_killed_broker_starts_again_on_its_port() -> None:
+    own_broker = EmbeddedBroker().start()
     address, pid = own_broker.address, own_broker.pid
     own_broker.kill()
     assert not psutil.pid_exists(pid)
-    own_broker.start()
-    assert own_broker.address == address
-    assert answers(HOST, own_broker.port)
+    with own_broker:
+        assert own_broker.address == address
+        assert answers(HOST, own_broker.port)
 
 
 def test_a_port_in_use_is_named_with_a_way_out() -> None:
@@ -161,7 +162,15 @@ def foreground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple
     process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("foreground", "number"),
+    [
+        ("embedded", signal.SIGINT),
+        ("embedded", signal.SIGTERM),
+        pytest.param("kafka", signal.SIGINT, marks=pytest.mark.kafka),
+    ],
+    indirect=["foreground"],
+)
 def test_in_the_foreground_it_says_one_line_and_ends_cleanly_at_a_signal(
     foreground: tuple[subprocess.Popen[str], str], number: signal.Signals
 ) -> None:
@@ -185,6 +194,7 @@ def test_a_broker_dies_with_a_parent_that_is_killed(foreground: tuple[subprocess
     broker.wait(timeout=30)
 
 
+@pytest.mark.parametrize("foreground", ["embedded"], indirect=True)
 def test_in_the_foreground_a_broker_that_dies_is_an_error(
     foreground: tuple[subprocess.Popen[str], str],
 ) -> None:
@@ -201,37 +211,40 @@ def _host_and_port(address: str) -> tuple[str, int]:
 @pytest.mark.kafka
 @pytest.mark.usefixtures("kafka_available")
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_kafka_keeps_acknowledged_records_over_a_restart(
-    tmp_path: Path,
-    end: str,
-) -> None:
+def test_kafka_keeps_acknowledged_records_over_a_restart(tmp_path: Path, end: str) -> None:
     broker = KafkaBroker(tmp_path / "kafka", heap="256m").start()
     try:
         with KafkaAdminClient(bootstrap_servers=broker.address) as admin:
-            admin.create_topics(
-                {"kept": {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True
-            )
+            one = {"num_partitions": 1, "replication_factor": 1}
+            admin.create_topics({"kept": one}, wait_for_metadata=True)
         producer = KafkaProducer(bootstrap_servers=broker.address, acks="all")
         sent = [producer.send("kept", str(number).encode()) for number in range(1000)]
         assert [record.get(30).offset for record in sent] == list(range(1000))
         producer.close()
+        address = broker.address
         getattr(broker, end)()
 
-        again = KafkaBroker(tmp_path / "kafka", heap="256m")
-        with again:
-            consumer = KafkaConsumer(
-                "kept", bootstrap_servers=again.address, auto_offset_reset="earliest", group_id=None
-            )
-            values = [int(next(consumer).value) for _ in range(1000)]
-            consumer.close()
-        assert values == list(range(1000))
+        broker.start()
+        assert broker.address == address
+        consumer = KafkaConsumer(
+            "kept", bootstrap_servers=address, auto_offset_reset="earliest", group_id=None
+        )
+        assert [int(next(consumer).value) for _ in range(1000)] == list(range(1000))
+        consumer.close()
     finally:
         broker.kill()
 
 
 @pytest.mark.kafka
 def test_a_second_kafka_on_the_same_folder_is_refused(kafka_broker: KafkaBroker) -> None:
-    second = KafkaBroker(kafka_broker.directory, heap="256m")
+    settings = (kafka_broker.directory / "server.properties").read_bytes()
     with pytest.raises(BrokerError, match="Another Kafka runs on"):
-        second.start()
+        KafkaBroker(kafka_broker.directory).start()
+    assert (kafka_broker.directory / "server.properties").read_bytes() == settings
     assert answers(HOST, kafka_broker.port)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HeadraceError, match=r"Can't write to Kafka's folder .*file"):
+        KafkaBroker(tmp_path / "file" / "kafka").start()
