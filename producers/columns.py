@@ -1,7 +1,7 @@
 """A data set as columns: what every source of events is turned into before it is replayed or backtested.
 
-In: a polars frame with one row an event. Out: a `Dataset`, sorted by event time, ids dictionary-encoded, with
-a hash of its content. Never reads a file, talks to a broker or checks the wire contract's limits.
+In: a polars frame with one row an event. Out: a `Dataset`, sorted by event time, ids dictionary-encoded,
+with a hash of its content. Never reads a file, talks to a broker or checks the wire contract's limits.
 """
 
 from __future__ import annotations

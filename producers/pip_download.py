@@ -1,7 +1,7 @@
 """One wheel from the package index that the user's pip is set up for.
 
-In: a pinned requirement and a folder. Out: the path of the wheel. Never installs anything, runs the package's
-code or names an index.
+In: a pinned requirement and a folder. Out: the path of the wheel. Never installs anything, runs the
+package's code or names an index.
 """
 
 from __future__ import annotations

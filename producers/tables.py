@@ -1,11 +1,12 @@
 """Any CSV, TSV, JSONL or Parquet file of events, read through a column map.
 
-In: a path and how its columns are called. Out: a `Dataset`, in stable timestamp order. A row that can't be an
-event is an error that names the row, the column and the value. Never guesses a value and never drops a row.
+In: a path and how its columns are called. Out: a `Dataset`, in stable timestamp order. A row that can't be
+an event is an error that names the row, the column and the value. Never guesses a value and never drops a
+row.
 
 Only the mapped columns are read, but those of the whole file at once, since rows are sorted: at the peak
-about 300 bytes a row with ids of ten characters (ten million events in 3 GB); what stays is 28 bytes a row and
-each distinct id once.
+about 300 bytes a row with ids of ten characters (ten million events in 3 GB); what stays is 28 bytes a row
+and each distinct id once.
 """
 
 from __future__ import annotations

@@ -1,0 +1,211 @@
+"""Records to a broker, in order, each one accounted for.
+
+In: key, value and partition of a record, with a number that the caller knows it by. Out: `Outcome`s, in the
+order of sending within a partition: the offset it was acknowledged at, or why it wasn't. Never drops a
+record silently, never reorders those of one partition, and never holds more than `in_flight` of them.
+
+Idempotence is asked for where the broker offers it; where it doesn't, one request at a time is under way,
+which keeps the order (a retry may then write a record twice: `event_id` is for that).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
+from kafka.errors import (
+    AuthorizationError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    SaslAuthenticationFailedError,
+    UnsupportedVersionError,
+)
+from kafka.partitioner import murmur2
+
+from stream_app.errors import HeadraceError
+from stream_app.settings import BrokerSettings
+
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+INIT_PRODUCER_ID = 22
+UNKNOWN_TOPIC = 3
+DELIVERY_TIMEOUT_S = 60.0
+REQUEST_TIMEOUT_S = 15.0
+
+
+class DeliveryError(HeadraceError):
+    """The broker can't be reached, lacks a topic or refuses what is sent."""
+
+
+class Outcome(NamedTuple):
+    """What became of a record: acknowledged at `offset`, or refused with `error` (offset -1)."""
+
+    number: int
+    partition: int
+    offset: int
+    error: str
+
+
+class _Sent(NamedTuple):
+    """A record whose outcome is not handed out yet; `refusal` where it was refused before it was sent."""
+
+    number: int
+    future: Any
+    refusal: str
+
+
+class Delivery:
+    """A kafka-python producer with a bounded window of unacknowledged records.
+
+    `send` blocks when the window is full. `outcomes` hands out what has become of records since it was last
+    asked, `drain` waits for all of them. A record that is too large is refused and goes on the account; when
+    the broker is gone for DELIVERY_TIMEOUT_S, the records that it didn't take are refused too.
+
+    Raises DeliveryError, from the start on.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        *,
+        max_record_bytes: int,
+        in_flight: int = 20_000,
+        linger_ms: int = 10,
+        batch_bytes: int = 256 * 1024,
+    ) -> None:
+        self._broker = broker
+        self._in_flight = in_flight
+        self._waiting: dict[tuple[str, int], deque[_Sent]] = {}
+        self._count = 0
+        self._known: list[Outcome] = []
+        security = dict(broker.security)
+        common = {
+            "bootstrap_servers": broker.url.split(","),
+            "bootstrap_timeout_ms": int(broker.connect_timeout_s * 1000),
+            **security,
+        }
+        try:
+            self._admin = KafkaAdminClient(**common)
+        except (KafkaError, ValueError) as error:
+            raise self._unreachable(error) from error
+        offered = {int(key) for key in self._admin.api_versions()}
+        self.idempotent = INIT_PRODUCER_ID in offered
+        ordered = {} if self.idempotent else {"max_in_flight_requests_per_connection": 1}
+        try:
+            self._producer = KafkaProducer(
+                acks="all",
+                enable_idempotence=self.idempotent,
+                max_request_size=max(2 * max_record_bytes, 1 << 20),
+                batch_size=min(batch_bytes, max_record_bytes // 2),
+                linger_ms=linger_ms,
+                max_block_ms=int(broker.connect_timeout_s * 1000),
+                request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+                delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+                **ordered,
+                **common,
+            )
+        except (KafkaError, ValueError) as error:
+            self._admin.close()
+            raise self._unreachable(error) from error
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has; 0 would be an error."""
+        (described,) = self._admin.describe_topics([topic])
+        if described["error_code"] == UNKNOWN_TOPIC or not described["partitions"]:
+            raise DeliveryError(
+                f"topic {topic} is not on the broker at {self._broker.url}",
+                f"Make the topics first: headrace topics create --broker {self._broker.url}",
+            )
+        return len(described["partitions"])
+
+    @property
+    def unacknowledged(self) -> int:
+        """Records sent whose outcome is not yet known, or not yet handed out."""
+        return self._count
+
+    def send(self, topic: str, key: bytes, value: bytes | None, partition: int, number: int) -> None:
+        """Hand over one record; waits while the window is full."""
+        while self._count >= self._in_flight:
+            self._settle_oldest()
+        refusal = ""
+        future: Any = None
+        try:
+            future = self._producer.send(topic, key=key, value=value, partition=partition)
+        except TOO_LARGE:
+            refusal = f"too large: {len(value or b'')} bytes"
+        except KafkaTimeoutError as error:
+            raise self._unreachable(error) from error
+        waiting = self._waiting.get((topic, partition))
+        if waiting is None:
+            waiting = self._waiting[topic, partition] = deque()
+        waiting.append(_Sent(number, future, refusal))
+        self._count += 1
+
+    def outcomes(self) -> list[Outcome]:
+        """What has become of records since the last call; within a partition in the order of sending."""
+        done, self._known = self._known, []
+        for (_, partition), waiting in self._waiting.items():
+            while waiting and (waiting[0].refusal or waiting[0].future.is_done):
+                number, future, refusal = waiting.popleft()
+                self._count -= 1
+                if refusal:
+                    done.append(Outcome(number, partition, -1, refusal))
+                elif future.succeeded():
+                    done.append(Outcome(number, partition, future.value.offset, ""))
+                else:
+                    done.append(Outcome(number, partition, -1, _reason(future.exception)))
+        return done
+
+    def drain(self) -> list[Outcome]:
+        """Wait until every record's outcome is known."""
+        self._producer.flush()
+        done = self.outcomes()
+        while self._count:
+            self._settle_oldest()
+            done += self.outcomes()
+        return done
+
+    def close(self) -> None:
+        """Give up what is still under way; call `drain` before to wait for it."""
+        self._producer.close(timeout=1)
+        self._admin.close()
+
+    def _settle_oldest(self) -> None:
+        """Wait for the oldest record, and put what is then known aside."""
+        oldest = min((w[0] for w in self._waiting.values() if w), key=lambda sent: sent.number)
+        if not oldest.refusal:
+            try:
+                oldest.future.get(timeout=DELIVERY_TIMEOUT_S + REQUEST_TIMEOUT_S)
+            except KafkaError as error:
+                if not oldest.future.is_done:
+                    raise self._unreachable(error) from error
+        self._known = self.outcomes()
+
+    def _unreachable(self, error: Exception) -> DeliveryError:
+        url = self._broker.url
+        if isinstance(error, AuthorizationError | SaslAuthenticationFailedError):
+            return DeliveryError(f"the broker at {url} refuses us: {error}", "Check [broker.security].")
+        return DeliveryError(
+            f"no broker answers at {url} within {self._broker.connect_timeout_s:g} s: {error}",
+            "Is it running, and is this its HOST:PORT? `headrace broker` starts one.",
+        )
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Kafka's default partitioner gives a key: murmur2 of its bytes."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TOO_LARGE):
+        return "too large for the topic (max.message.bytes)"
+    if isinstance(error, AuthorizationError | UnsupportedVersionError):
+        return f"refused: {error}"
+    if isinstance(error, KafkaTimeoutError):
+        return f"not acknowledged within {DELIVERY_TIMEOUT_S:g} s"
+    return str(error) or type(error).__name__
