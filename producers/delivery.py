@@ -128,7 +128,7 @@ class Delivery:
         """Records sent whose outcome is not yet known, or not yet handed out."""
         return self._count
 
-    def send(self, topic: str, key: bytes, value: bytes | None, partition: int, number: int) -> None:
+    def send(self, topic: str, key: bytes | None, value: bytes | None, partition: int, number: int) -> None:
         """Hand over one record; waits while the window is full."""
         while self._count >= self._in_flight:
             self._settle_oldest()
