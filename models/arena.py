@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from models.kernels import kernel
 
 SMALLEST = 8
 CLASSES = 24
@@ -22,13 +23,13 @@ def new_header() -> npt.NDArray[np.int64]:
     return header
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def block_size(size_class: int) -> int:
     """Entries of a block of this size class."""
     return SMALLEST << size_class
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def allocate(header: npt.NDArray[np.int64], keys: npt.NDArray[np.int32], size_class: int) -> int:
     """Offset of a block, its keys all -1. The caller made sure that `room` was enough."""
     size = SMALLEST << size_class
@@ -45,7 +46,7 @@ def allocate(header: npt.NDArray[np.int64], keys: npt.NDArray[np.int32], size_cl
     return offset
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def release(header: npt.NDArray[np.int64], keys: npt.NDArray[np.int32], offset: int, size_class: int) -> None:
     """Put a block back on the free list of its size."""
     head = header[1 + size_class]
@@ -53,7 +54,7 @@ def release(header: npt.NDArray[np.int64], keys: npt.NDArray[np.int32], offset: 
     header[1 + size_class] = offset
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def room(header: npt.NDArray[np.int64], keys: npt.NDArray[np.int32]) -> int:
     """Entries never used yet: a bound, from below, on what can be allocated."""
     return len(keys) - header[0]

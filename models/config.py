@@ -64,6 +64,7 @@ class PopularitySettings(Section):
     """Decayed popularity; a half-life is in accepted events, 0 means no decay."""
 
     half_lives: tuple[int, ...] = (100, 500, 5000, 0)
+    candidates: int = Field(32, ge=1, le=256, description="taken from each half-life before the blend")
 
 
 class BiasedMFSettings(Section):
@@ -71,7 +72,8 @@ class BiasedMFSettings(Section):
 
     factors: int = Field(10, ge=1, le=256)
     lr: float = Field(0.025, gt=0)
-    l2: float = Field(0.02, ge=0)
+    l2_bias: float = Field(0.0, ge=0)
+    l2: float = Field(0.0, ge=0)
     init_std: float = Field(0.1, ge=0)
     low: float = 1.0
     high: float = 5.0
@@ -94,8 +96,14 @@ class BlendSettings(Section):
     accumulator: float = Field(50.0, gt=0)
     learn_within: int = Field(50, ge=1, description="learn only when the target ranks under this")
     share: Fraction = 0.25
-    share_all_until: int = Field(50_000, ge=0, description="every event teaches until this many were accepted")
+    share_all_until: int = Field(
+        50_000, ge=0, description="every event teaches until this many were accepted"
+    )
     floor: float = Field(1e-6, gt=0)
+    start_covisit: float = Field(0.6, description="first weight of the readings, shared out evenly")
+    start_popularity: float = 0.05
+    start_asymmetric_mf: float = 0.05
+    start_transformer: float = 0.05
 
 
 class PolicySettings(Section):
@@ -124,7 +132,11 @@ class ModelSettings(Section):
 
     max_items: int = Field(200_000, ge=16, le=5_000_000)
     max_cached_users: int = Field(100_000, ge=16)
-    candidates: int = Field(128, ge=10, le=2000, description="taken from each source before the blend")
+    candidates: int = Field(200, ge=10, le=2000, description="taken from co-visitation before the blend")
+    dense_candidates: int = Field(
+        50, ge=0, le=500, description="taken from each model that scores every item (0: none)"
+    )
+    dense_limit: int = Field(20_000, ge=0, description="... as long as no more items than this are known")
     sequence: SequenceSettings = SequenceSettings()
     popularity: PopularitySettings = PopularitySettings()
     covisit: CovisitSettings = CovisitSettings()

@@ -11,14 +11,15 @@ import hashlib
 import math
 
 import numpy as np
-from numba import njit
+
+from models.kernels import kernel
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def mix(x: np.uint64) -> np.uint64:
     """64 well-mixed bits of `x`."""
     z = np.uint64(x) + _GOLDEN
@@ -27,25 +28,25 @@ def mix(x: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(stream: np.uint64, number: int) -> np.uint64:
     """The `number`-th 64 bits of a stream."""
     return mix(stream + np.uint64(number) * _GOLDEN)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def uniform(stream: np.uint64, number: int) -> float:
     """The `number`-th float of a stream, in [0, 1)."""
     return float(draw(stream, number) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def below(stream: np.uint64, number: int, n: int) -> int:
     """The `number`-th integer of a stream, in [0, n); the bias is below n / 2**32."""
     return int(((draw(stream, number) >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def normal(stream: np.uint64, number: int) -> float:
     """The `number`-th standard normal of a stream (Box-Muller)."""
     u = 1.0 - uniform(stream, 2 * number)

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from models import arena
-from models.base import ACCEPTED, DUPLICATE, LATE, F32, I32, I64, U8, U64, Bool, EventBatch
+from models.base import ACCEPTED, DUPLICATE, F32, I32, I64, LATE, U8, U64, Bool, EventBatch
 from models.columns import grown
 from models.config import ModelSettings
-from models.rows import TOPICS, UserRow, pack_row, unpack_row
+from models.kernels import kernel
+from models.randomness import hash64
+from models.user_rows import TOPICS, UserRow, pack_row, unpack_row
 
 HISTORY = 50
 """Items of the history that models read, newest first."""
@@ -71,17 +72,17 @@ class Histories(NamedTuple):
     a_seen: I64
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def had(seen: I32, at: int, size_class: int, n: int, limit: int, item: int) -> bool:
     """Whether `item` is among the last `limit` of the first `n` items that a user had."""
-    mask = (8 << size_class) - 1
+    mask = (8 << max(0, size_class)) - 1
     for j in range(max(0, n - limit), n):
         if seen[at + (j & mask)] == item:
             return True
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _gap_class(newer: int, older: int) -> int:
     gap = newer - older
     if gap <= GAP_SHORT_MS:
@@ -89,8 +90,8 @@ def _gap_class(newer: int, older: int) -> int:
     return 1 if gap <= GAP_LONG_MS else 2
 
 
-@njit(cache=True, nogil=True)
-def _history(users: UserColumns, u: int, weights: F32, items: I32) -> tuple[int, int]:
+@kernel
+def history_of(users: UserColumns, u: int, weights: F32, items: I32) -> tuple[int, int]:
     """Fill `items` with the user's positive items, newest first; their number, and the newest gap's class."""
     n = 0
     m = users.seq_n[u]
@@ -104,7 +105,7 @@ def _history(users: UserColumns, u: int, weights: F32, items: I32) -> tuple[int,
     return n, gap
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _see(users: UserColumns, header: I64, seen: I32, u: int, item: int) -> None:
     """Add an item to the user's ring, which doubles until it holds `SEEN_RING_CLASS`."""
     n = users.seen_n[u]
@@ -127,7 +128,7 @@ def _see(users: UserColumns, header: I64, seen: I32, u: int, item: int) -> None:
     users.seen_n[u] = n + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _insert(users: UserColumns, u: int, item: int, action: int, value: float, ts: int) -> bool:
     """Put an event into the sequence by (ts, arrival); False when it is older than all of a full one."""
     n = users.seq_n[u]
@@ -158,7 +159,7 @@ def _insert(users: UserColumns, u: int, item: int, action: int, value: float, ts
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _advance(
     users: UserColumns,
     header: I64,
@@ -191,7 +192,7 @@ def _advance(
                 continue
             users.ids[u, users.ids_n[u] % recent] = event_id
             users.ids_n[u] += 1
-        out.b_n[e], out.b_gap[e] = _history(users, u, weights, out.b_items[e])
+        out.b_n[e], out.b_gap[e] = history_of(users, u, weights, out.b_items[e])
         out.b_seen[e] = users.seen_n[u]
         out.events[e] = users.n_events[u]
         repeat = had(seen, users.seen_at[u], users.seen_class[u], users.seen_n[u], limit, item)
@@ -204,7 +205,7 @@ def _advance(
         users.dirty[u] = 1
         out.a_seen[e] = users.seen_n[u]
         if list_at[e]:
-            out.a_n[e], out.a_gap[e] = _history(users, u, weights, out.a_items[e])
+            out.a_n[e], out.a_gap[e] = history_of(users, u, weights, out.a_items[e])
 
 
 class UserTable:
@@ -216,7 +217,13 @@ class UserTable:
     def __init__(self, settings: ModelSettings) -> None:
         self.settings = settings
         k, length = settings.policy.k, settings.sequence.length
-        self._fill = {"positions": -1, "seen_class": -1, "served": -1, "served_popular": -1, "served_frozen": -1}
+        self._fill = {
+            "positions": -1,
+            "seen_class": -1,
+            "served": -1,
+            "served_popular": -1,
+            "served_frozen": -1,
+        }
         empty = {
             "positions": np.empty((0, TOPICS), np.int64),
             "seq_item": np.empty((0, length), np.int32),
@@ -239,6 +246,8 @@ class UserTable:
         self.columns = grown(columns, min(1024, settings.max_cached_users), self._fill)
         self.header = arena.new_header()
         self.seen = np.full(1 << 16, -1, np.int32)
+        self.hashes: U64 = np.zeros(len(self.columns.partition), np.uint64)
+        """64-bit hash of the id in each slot."""
         self._slot: dict[str, int] = {}
         self._id: list[str | None] = []
         self._free: list[int] = []
@@ -289,7 +298,9 @@ class UserTable:
         """Bring a user into memory; `row` is what the state holds of them, None for a new user."""
         assert user_id not in self._slot, f"{user_id!r} is already in memory"
         if self.room() <= 0:
-            raise MemoryError(f"{len(self._slot)} users are in memory, as many as models.max_cached_users allows")
+            raise MemoryError(
+                f"{len(self._slot)} users are in memory, as many as models.max_cached_users allows"
+            )
         if self._free:
             slot = self._free.pop()
             self._id[slot] = user_id
@@ -299,8 +310,10 @@ class UserTable:
             if slot >= len(self.columns.partition):
                 rows = min(2 * slot, self.settings.max_cached_users)
                 self.columns = grown(self.columns, rows, self._fill)
+                self.hashes = np.concatenate([self.hashes, np.zeros(rows - len(self.hashes), np.uint64)])
         self._slot[user_id] = slot
         self._clear(slot)
+        self.hashes[slot] = hash64(user_id)
         self.columns.partition[slot] = partition
         self.columns.last_used[slot] = self._tick
         if row is not None:
@@ -343,6 +356,11 @@ class UserTable:
             self.columns, self.header, self.seen, batch.user, batch.item, batch.action, batch.value, batch.ts,
             batch.event_id, list_at, weights, self.settings.sequence.seen, out,
         )  # fmt: skip
+
+    def history(self, slot: int, weights: F32, items: I32) -> tuple[int, int]:
+        """Fill `items` with a user's positive items, newest first; their number, and the newest gap's class."""
+        n, gap = history_of(self.columns, slot, weights, items)
+        return int(n), int(gap)
 
     # -- persistence -------------------------------------------------------------------------------------------
     def dirty(self) -> Iterator[tuple[int, str, bytes | None]]:

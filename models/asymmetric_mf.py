@@ -1,0 +1,178 @@
+"""Online asymmetric matrix factorisation for ranking.
+
+A user is the decayed sum of the input vectors X of their latest items, scaled to length 1; an item's score is that
+vector's product with its output vector Y plus a bias (NSVD1 of Paterek, KDD Cup 2007, with the recency weights of a
+session). Each event is one step of sampled softmax with uniform negatives and Adagrad, one accumulator a row (Duchi,
+Hazan, Singer, JMLR 2011). There is no user vector to store: the sequence is the user.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from models.base import F32, I32, U8
+from models.kernels import REASSOCIATE, kernel
+from models.randomness import below, mix, normal
+
+EPSILON = np.float32(1e-8)
+
+
+class AsymmetricMF(NamedTuple):
+    """S item slots, d factors."""
+
+    x: F32  # [S, d] input vectors
+    y: F32  # [S, d] output vectors
+    bias: F32  # [S]
+    x_square: F32  # [S] Adagrad accumulators
+    y_square: F32  # [S]
+    b_square: F32  # [S]
+
+
+class Rates(NamedTuple):
+    """Settings of the update, as a kernel takes them."""
+
+    items: int
+    decay: float
+    negatives: int
+    lr: float
+
+
+def create(slots: int, factors: int) -> AsymmetricMF:
+    """All vectors 0; `initialise` draws an item's input vector when it is admitted."""
+    return AsymmetricMF(
+        x=np.zeros((slots, factors), np.float32),
+        y=np.zeros((slots, factors), np.float32),
+        bias=np.zeros(slots, np.float32),
+        x_square=np.zeros(slots, np.float32),
+        y_square=np.zeros(slots, np.float32),
+        b_square=np.zeros(slots, np.float32),
+    )
+
+
+@kernel
+def initialise(m: AsymmetricMF, slot: int, stream: np.uint64) -> None:
+    """An item's vectors as they are before its first event: a function of its id and the seed alone."""
+    d = m.x.shape[1]
+    scale = 1.0 / math.sqrt(d)
+    for f in range(d):
+        m.x[slot, f] = scale * normal(stream, f)
+        m.y[slot, f] = 0.0
+    m.bias[slot] = m.x_square[slot] = m.y_square[slot] = m.b_square[slot] = 0.0
+
+
+@kernel(fastmath=REASSOCIATE)
+def user_vector(m: AsymmetricMF, history: I32, n: int, items: int, decay: float, out: F32) -> float:
+    """Fill `out` [d] with the user's vector of length 1; the length it had before, 0 for no history."""
+    out[:] = 0.0
+    weight = np.float32(1.0)
+    for k in range(min(n, items)):
+        if history[k] >= 0:
+            row = m.x[history[k]]
+            for f in range(len(out)):
+                out[f] += weight * row[f]
+        weight *= np.float32(decay)
+    square = np.float32(0.0)
+    for f in range(len(out)):
+        square += out[f] * out[f]
+    length = math.sqrt(square)
+    if length > 0.0:
+        for f in range(len(out)):
+            out[f] *= np.float32(1.0 / length)
+    return length
+
+
+@kernel(fastmath=REASSOCIATE)
+def dot(a: F32, b: F32) -> float:
+    """Product of two vectors of the same length."""
+    total = np.float32(0.0)
+    for f in range(len(a)):
+        total += a[f] * b[f]
+    return total
+
+
+@kernel(fastmath=REASSOCIATE)
+def score(m: AsymmetricMF, user: F32, slot: int) -> float:
+    """The item's logit for a user vector."""
+    return dot(user, m.y[slot]) + m.bias[slot]
+
+
+@kernel(fastmath=REASSOCIATE)
+def learn(
+    m: AsymmetricMF,
+    rates: Rates,
+    slot: int,
+    slots: int,
+    history: I32,
+    n: int,
+    weight: float,
+    stream: np.uint64,
+    user: F32,
+    gradient: F32,
+    drawn: I32,
+    logit: F32,
+    dirty: U8,
+    x_flag: int,
+    y_flag: int,
+) -> None:
+    """One step: item `slot` against uniform negatives out of the first `slots` items.
+
+    An item that was drawn but is no longer there was given zeros by `initialise`; it is pushed like any other.
+    A negative `weight` teaches that the item was not wanted. `user`, `gradient` [d], `drawn` and `logit`
+    [negatives + 1] are scratch.
+    """
+    length = user_vector(m, history, n, rates.items, rates.decay, user)
+    if length == 0.0 or slots < 2:
+        return
+    d = len(user)
+    drawn[0] = slot
+    count = 1
+    drawing = mix(stream)
+    for j in range(rates.negatives):
+        other = below(drawing, j, slots)
+        if other != slot:
+            drawn[count] = other
+            count += 1
+    top = np.float32(-1e30)
+    for j in range(count):
+        logit[j] = score(m, user, drawn[j])
+        top = max(top, logit[j])
+    total = np.float32(0.0)
+    for j in range(count):
+        logit[j] = math.exp(logit[j] - top)
+        total += logit[j]
+    gradient[:] = 0.0
+    lr = np.float32(rates.lr)
+    for j in range(count):
+        row = drawn[j]
+        g = logit[j] / total - (np.float32(1.0) if j == 0 else np.float32(0.0))
+        g *= np.float32(weight)
+        m.y_square[row] += g * g
+        m.b_square[row] += g * g
+        step = lr * g / (math.sqrt(m.y_square[row]) + EPSILON)
+        y = m.y[row]
+        for f in range(d):
+            gradient[f] += g * y[f]
+            y[f] -= step * user[f]
+        m.bias[row] -= lr * g / (math.sqrt(m.b_square[row]) + EPSILON)
+        dirty[row] |= y_flag
+    along = np.float32(0.0)
+    for f in range(d):
+        along += gradient[f] * user[f]
+    square = np.float32(0.0)
+    for f in range(d):
+        gradient[f] = (gradient[f] - along * user[f]) / np.float32(length)
+        square += gradient[f] * gradient[f]
+    part = np.float32(1.0)
+    for k in range(min(n, rates.items)):
+        row = history[k]
+        if row >= 0:
+            m.x_square[row] += part * part * square
+            step = lr * part / (math.sqrt(m.x_square[row]) + EPSILON)
+            x = m.x[row]
+            for f in range(d):
+                x[f] -= step * gradient[f]
+            dirty[row] |= x_flag
+        part *= np.float32(rates.decay)

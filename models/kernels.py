@@ -1,0 +1,37 @@
+"""How this package compiles: numba, without the GIL, cached in the user's cache folder.
+
+numba notices a change in the file of a cached function, but not in the files of the functions that it calls; so the
+folder's name holds a hash of all of this package's sources, and a new version never runs old code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import platformdirs
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _sources_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+CACHE = Path(platformdirs.user_cache_dir("headrace")) / "kernels" / _sources_hash()
+numba.config.CACHE_DIR = str(CACHE)
+
+REASSOCIATE = {"contract", "reassoc", "nsz"}
+"""Freedom for the compiler to sum in lanes: the same binary still gives the same sums."""
+
+
+def kernel(function: F | None = None, *, fastmath: set[str] | bool = False) -> Any:
+    """Compile a function: `@kernel` or `@kernel(fastmath=REASSOCIATE)`."""
+    decorate = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)
+    return decorate if function is None else decorate(function)

@@ -1,0 +1,120 @@
+"""Popularity with several half-lives, counted in accepted events.
+
+Instead of decaying every item at every event, an event at clock n adds 2^((n - base) / half-life): the ranking and
+the shares are those of decayed counts. Before the numbers grow too large all are scaled by 2^-512, which is exact
+(forward decay: Cormode, Shkapenyuk, Srivastava, Xu, ICDE 2009).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.base import F64, I32, I64, Bool
+from models.kernels import kernel
+
+RESCALE_HALF_LIVES = 512
+TINY = 2.0**-500
+TOP = 256
+TOP_EVERY = 64
+
+
+class Popularity(NamedTuple):
+    """P half-lives, S item slots."""
+
+    mass: F64  # [S, P], in units of 2^(base / half-life)
+    total: F64  # [P]
+    base: I64  # [P] clock that the units count from
+    epochs: I32  # [P] rescalings so far
+    half_lives: I64  # [P], 0 for no decay
+    top: I32  # [P, TOP] slots of the most popular items as of the last multiple of TOP_EVERY, -1 fills
+
+
+def create(half_lives: tuple[int, ...], slots: int) -> Popularity:
+    """Empty counts for `slots` items."""
+    p = len(half_lives)
+    return Popularity(
+        mass=np.zeros((slots, p)),
+        total=np.zeros(p),
+        base=np.zeros(p, np.int64),
+        epochs=np.zeros(p, np.int32),
+        half_lives=np.asarray(half_lives, np.int64),
+        top=np.full((p, TOP), -1, np.int32),
+    )
+
+
+@kernel
+def learn(pop: Popularity, slot: int, weight: float, clock: int) -> bool:
+    """Count one event of an item; True when every item's numbers were rescaled."""
+    rescaled = False
+    for p in range(len(pop.total)):
+        life = pop.half_lives[p]
+        gain = weight
+        if life > 0:
+            if clock - pop.base[p] >= RESCALE_HALF_LIVES * life:
+                rescale(pop.mass[:, p])
+                pop.total[p] *= 2.0**-RESCALE_HALF_LIVES
+                pop.base[p] += RESCALE_HALF_LIVES * life
+                pop.epochs[p] += 1
+                rescaled = True
+            gain = weight * 2.0 ** ((clock - pop.base[p]) / life)
+        pop.mass[slot, p] += gain
+        pop.total[p] += gain
+    return rescaled
+
+
+@kernel
+def rescale(mass: F64) -> None:
+    """Scale masses by 2^-512; what is lost in the noise becomes 0."""
+    for j in range(len(mass)):
+        value = mass[j] * 2.0**-RESCALE_HALF_LIVES
+        mass[j] = value if value > TINY else 0.0
+
+
+@kernel
+def refresh_top(pop: Popularity, slots: int) -> None:
+    """Find the most popular items of each half-life anew."""
+    for p in range(len(pop.total)):
+        order = np.argsort(-pop.mass[:slots, p], kind="mergesort")
+        for j in range(TOP):
+            pop.top[p, j] = order[j] if j < slots and pop.mass[order[j], p] > 0.0 else -1
+
+
+@kernel
+def exact_top(
+    pop: Popularity, p: int, slots: int, blocked: I32, mark: int, order: I64, available: Bool, out: I32
+) -> None:
+    """Fill `out` with the most popular items of a half-life that are not blocked, best first; -1 fills.
+
+    The stored top is ranked by the counts of this moment; every item is looked at only where it runs short.
+    """
+    k = len(out)
+    found = 0
+    for j in range(TOP):
+        slot = pop.top[p, j]
+        if slot >= 0 and blocked[slot] != mark and available[slot]:
+            found += 1
+    whole = found < k
+    n = slots if whole else TOP
+    out[:] = -1
+    filled = 0
+    for j in range(n):
+        slot = j if whole else pop.top[p, j]
+        if slot < 0 or blocked[slot] == mark or not available[slot]:
+            continue
+        mass = pop.mass[slot, p]
+        if mass <= 0.0:
+            continue
+        at = filled if filled < k else k
+        while at > 0:
+            other = out[at - 1]
+            better = mass > pop.mass[other, p] or (mass == pop.mass[other, p] and order[slot] < order[other])
+            if not better:
+                break
+            if at < k:
+                out[at] = other
+            at -= 1
+        if at < k:
+            out[at] = slot
+            filled = min(filled + 1, k)

@@ -1,0 +1,552 @@
+"""The pure pipeline: learn → retrieve → re-rank → policy, over batches of interned events.
+
+In: event batches, rows of the state when it starts, a re-ranker when there is one. Out: statuses and lists, and what a
+commit must write as keys and bytes. It reads no clock, opens nothing, and knows no broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from models import asymmetric_mf, biased_mf, blend, covisit, item_rows, popularity, stream, totals
+from models.base import DUPLICATE, F32, F64, I32, I64, U8, Bool, EventBatch, Lists, Outcome
+from models.candidates import Fixed, Reranked, Scratch, State, new_scratch
+from models.catalogue import HEAD, OUTPUT, ROW, Catalogue
+from models.columns import grown
+from models.config import ModelSettings
+from models.randomness import hash64, mix
+from models.users import HISTORY, Histories, UserTable
+from models.vocabulary import Actions
+
+MAX_BATCH = 5000
+SAMPLE = 20
+"""One user in this many is in the sample for which the frozen first model makes lists."""
+
+
+class VectorPlan(Protocol):
+    """The encoding of one batch, begun before the user table advances and finished after it."""
+
+    def finish(self, accepted: Bool) -> tuple[F32, F32]:
+        """Each event's user before and after it, [n, d]; rows of events that were not accepted mean nothing."""
+        ...
+
+
+class Reranker(Protocol):
+    """A snapshot as the recommender uses it; see `models.reranker`."""
+
+    version: str
+    item_vectors: F32  # [V, d]
+    item_bias: F32  # [V]
+
+    def rows(self, item_ids: Sequence[str]) -> I32:
+        """Row of each item, -1 for one that the snapshot lacks."""
+        ...
+
+    def plan(self, users: UserTable, batch: EventBatch, row_of: I32, actions: Actions) -> VectorPlan:
+        """Take what is needed of the users as they are now; `row_of` [item numbers] gives each item's row."""
+        ...
+
+    def current(self, users: UserTable, slots: I32, row_of: I32, actions: Actions) -> F32:
+        """The users' vectors as they are now, [n, d]."""
+        ...
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one commit must write: (partition, user id, row), item keys and meta keys; None deletes."""
+
+    users: list[tuple[int, str, bytes | None]] = field(default_factory=list)
+    items: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    meta: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What belongs to no single user or item."""
+
+    totals: list[float]
+    actions: list[str]
+    next_number: int
+    popularity_total: list[float]
+    popularity_base: list[int]
+    popularity_epochs: list[int]
+    popularity_top: list[list[int]]
+    mf_mean: list[float]
+    blend_weight: list[list[float]]
+    blend_square: list[list[float]]
+    unavailable: list[str]
+
+
+def _fixed(settings: ModelSettings, seed: int) -> Fixed:
+    lives = settings.popularity.half_lives
+    slowest = max(range(len(lives)), key=lambda p: lives[p] if lives[p] else float("inf"))
+    nearest = min(range(len(lives)), key=lambda p: abs(lives[p] - 5000))
+    return Fixed(
+        readings=covisit.readings(settings.covisit),
+        amf=asymmetric_mf.Rates(
+            settings.asymmetric_mf.items,
+            settings.asymmetric_mf.decay,
+            settings.asymmetric_mf.negatives,
+            settings.asymmetric_mf.lr,
+        ),
+        mf=biased_mf.Rates(settings.biased_mf.lr, settings.biased_mf.l2_bias, settings.biased_mf.l2),
+        k=settings.policy.k,
+        repeats=settings.policy.repeats,
+        seen=settings.sequence.seen,
+        candidates=settings.candidates,
+        popular=settings.popularity.candidates,
+        dense=settings.dense_candidates,
+        dense_limit=settings.dense_limit,
+        plain=slowest,
+        baseline=nearest,
+        floor=settings.blend.floor,
+        blend_lr=settings.blend.lr,
+        blend_within=settings.blend.learn_within,
+        blend_share=settings.blend.share,
+        blend_all_until=settings.blend.share_all_until,
+        seed=np.uint64(hash64(f"seed {seed}")),
+    )
+
+
+class Recommender:
+    """Everything learned, and the lists that follow from it.
+
+    Args:
+        settings: of all models.
+        weights: teaching weight of each event type, and `default_weight` of all others.
+        seed: of every draw.
+        baselines: also make each single source's own lists (backtests: they cost as much as the lists).
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        weights: dict[str, float] | None = None,
+        default_weight: float = 1.0,
+        seed: int = 0,
+        baselines: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.catalogue = Catalogue(settings.max_items)
+        self.users = UserTable(settings)
+        self.actions = Actions(weights or {}, default_weight)
+        self._fixed = _fixed(settings, seed)
+        lives = settings.popularity.half_lives
+        self.sources: tuple[str, ...] = (
+            *(f"covisit-{r.matrix}-{r.items}" for r in settings.covisit.readings),
+            *(f"popularity-{life}" if life else "popularity" for life in lives),
+            "asymmetric-mf",
+            "biased-mf",
+            "transformer",
+        )
+        """What a list's item can be credited to; also the names of the blend's features, but for the last, `age`."""
+        self.features = (*self.sources, "age")
+        slots = len(self.catalogue.columns.number)
+        start = np.zeros(len(self.features))
+        readings = len(settings.covisit.readings)
+        start[:readings] = settings.blend.start_covisit / readings
+        start[readings : readings + len(lives)] = settings.blend.start_popularity
+        start[readings + len(lives)] = settings.blend.start_asymmetric_mf
+        start[readings + len(lives) + 2] = settings.blend.start_transformer
+        self._state = State(
+            items=self.catalogue.columns,
+            popularity=popularity.create(lives, slots),
+            covisit=covisit.create(slots),
+            amf=asymmetric_mf.create(slots, settings.asymmetric_mf.factors),
+            mf_bias=np.zeros(slots, np.float32),
+            mf=np.zeros((slots, settings.biased_mf.factors), np.float32),
+            mf_mean=np.zeros(2),
+            blend=blend.create(start, settings.blend.accumulator),
+            totals=np.zeros(len(totals.NAMES)),
+        )
+        self._scratch = self._new_scratch(slots)
+        self._room = covisit.needs(settings.covisit)
+        self._histories = _new_histories(0)
+        self._reranker: Reranker | None = None
+        self._frozen: Reranker | None = None
+        self._none = Reranked(
+            False, np.zeros((1, 1), np.float32), np.zeros(1, np.float32), np.full(1, -1, np.int32)
+        )
+        self._reranked = self._frozen_reranked = self._none
+        self._baselines_on = baselines
+        self._baselines = self._new_baselines(len(self.users.columns.partition) if baselines else 1)
+        self._meta_dirty = False
+
+    # -- the re-ranker -----------------------------------------------------------------------------------------
+    @property
+    def reranker(self) -> Reranker | None:
+        return self._reranker
+
+    def set_reranker(self, reranker: Reranker | None) -> None:
+        """Score with this snapshot from the next batch on; the first one ever set stays as the frozen baseline."""
+        if self._frozen is None and self._reranker is not None:
+            self._frozen = self._reranker
+            self._frozen_reranked = self._reranked
+        self._reranker = reranker
+        self._reranked = self._none if reranker is None else self._align(reranker)
+
+    def _align(self, reranker: Reranker) -> Reranked:
+        slots = len(self.catalogue.columns.number)
+        row_of = np.full(slots, -1, np.int32)
+        ids = [
+            (slot, i) for slot in range(self.catalogue.slots) if (i := self.catalogue.id_at(slot)) is not None
+        ]
+        if ids:
+            row_of[[slot for slot, _ in ids]] = reranker.rows([i for _, i in ids])
+        return Reranked(
+            True,
+            np.ascontiguousarray(reranker.item_vectors, np.float32),
+            np.ascontiguousarray(reranker.item_bias, np.float32),
+            row_of,
+        )
+
+    # -- events ------------------------------------------------------------------------------------------------
+    def process(
+        self, batch: EventBatch, list_at: Bool, *, rerank: bool = True, because: bool = True
+    ) -> Outcome:
+        """Learn the events, in order, and make a list after each accepted one where `list_at`.
+
+        Args:
+            batch: at most `MAX_BATCH` events; users are in memory, items interned.
+            list_at: bool [n].
+            rerank: False leaves the Transformer out (load shedding).
+            because: fill scores, sources and reasons too; without, `Lists.items` alone.
+
+        Raises:
+            ValueError: too many events.
+        """
+        n = len(batch)
+        if n > MAX_BATCH:
+            raise ValueError(f"{n} events in a batch; at most {MAX_BATCH} are taken")
+        self._fit()
+        self._meta_dirty = True
+        if len(self._histories.status) < n:
+            self._histories = _new_histories(n)
+        h = Histories(*(column[:n] for column in self._histories))
+        reranker = self._reranker if rerank else None
+        plan = None if reranker is None else self._plan(reranker, self._reranked, batch)
+        sample = self._in_sample(batch.user)
+        frozen = self._frozen if rerank else None
+        frozen_plan = (
+            None if frozen is None or not sample.any() else self._plan(frozen, self._frozen_reranked, batch)
+        )
+        self.users.advance(batch, list_at, self.actions.weights, h)
+        accepted = h.status != DUPLICATE
+        nothing = np.zeros((n, 1), np.float32)
+        before, after = (nothing, nothing) if plan is None else plan.finish(accepted)
+        frozen_after = nothing if frozen_plan is None else frozen_plan.finish(accepted)[1]
+        columns = stream.Columns(
+            batch.user, batch.item, batch.weight, batch.value, batch.key, batch.offset, list_at, sample,
+            before, after, frozen_after, h,
+        )  # fmt: skip
+        out = self._new_output(int(np.count_nonzero(list_at & accepted)))
+        at, why = 0, -1
+        while why != stream.DONE:
+            at, why = stream.run(
+                self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
+                self.catalogue.slot_of, self._room, self.settings.max_items, columns, at,
+                self._none if plan is None else self._reranked,
+                self._none if frozen_plan is None else self._frozen_reranked,
+                self._baselines, because, out,
+            )  # fmt: skip
+            if why == stream.NEEDS_ROOM:
+                self._state = self._state._replace(
+                    covisit=covisit.with_room(self._state.covisit, 2 * self._room)
+                )
+            elif why == stream.NEEDS_EVICTION:
+                self._evict(batch.item[at:])
+        return Outcome(h.status.copy(), self._lists(out, batch.user))
+
+    def refresh(self, slots: I32) -> Lists:
+        """Make lists without an event, as after a model swap; revisions go up by one each."""
+        self._fit()
+        n = len(slots)
+        out = self._new_output(n)
+        vectors = np.zeros((n, 1), np.float32)
+        if self._reranker is not None:
+            vectors = self._current_vectors(self._reranker, self._reranked, slots)
+        sample = self._in_sample(slots)
+        frozen_vectors = np.zeros((n, 1), np.float32)
+        if self._frozen is not None and sample.any():
+            frozen_vectors = self._current_vectors(self._frozen, self._frozen_reranked, slots)
+        stream.refresh(
+            self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
+            self.catalogue.slot_of, slots, self.actions.weights, vectors, frozen_vectors, sample,
+            self._reranked, self._frozen_reranked, self._baselines, np.zeros(HISTORY, np.int32), out,
+        )  # fmt: skip
+        self._meta_dirty = self._meta_dirty or n > 0
+        return self._lists(out, slots)
+
+    # -- figures -----------------------------------------------------------------------------------------------
+    def metrics(self) -> dict[str, float]:
+        """The always-on evaluation, as it stands in the state (see `models.totals.figures`)."""
+        return totals.figures(self._state.totals, self.settings.policy.k)
+
+    def baseline_counts(self) -> dict[str, tuple[float, float]]:
+        """Hits and sum of NDCG of each single source, over the events scored so far; needs `baselines`."""
+        if not self._baselines_on:
+            raise RuntimeError("this recommender was made without baselines")
+        names = [name for name in self.sources if name != "biased-mf"]
+        return {
+            name: (float(self._baselines.hits[s]), float(self._baselines.ndcg[s]))
+            for s, name in enumerate(names)
+        }
+
+    def blend_weights(self) -> dict[str, float]:
+        """The global weight of each feature."""
+        return dict(zip(self.features, map(float, self._state.blend.weight[0]), strict=True))
+
+    # -- state -------------------------------------------------------------------------------------------------
+    @property
+    def dirty_bytes(self) -> int:
+        """About what a commit would write."""
+        flags = self.catalogue.columns.dirty
+        width = 4 * self.settings.asymmetric_mf.factors
+        rows = np.flatnonzero(flags & ROW)
+        entries = int(self._state.covisit.n[rows].sum())
+        heads = int(np.count_nonzero(flags & (HEAD | ROW)))
+        outputs = int(np.count_nonzero(flags & OUTPUT))
+        return self.users.dirty_bytes() + 12 * entries + heads * (width + 200) + outputs * (width + 16)
+
+    def take_dirty(self) -> Delta:
+        """What changed since `mark_clean`; nothing is marked here, so a failed write can be tried again."""
+        delta = Delta(users=list(self.users.dirty()))
+        for number in self.catalogue.removed:
+            delta.items.extend((item_rows.key(kind, number), None) for kind in (b"i", b"h", b"y", b"c"))
+        flags = self.catalogue.columns.dirty
+        state = self._state
+        for slot in np.flatnonzero(flags):
+            item_id = self.catalogue.id_at(int(slot))
+            if item_id is None:
+                continue
+            if flags[slot] & HEAD:
+                delta.items.append((item_rows.key(b"i", int(state.items.number[slot])), item_id.encode()))
+            delta.items.extend(item_rows.dump(state, int(slot), int(flags[slot])))
+        if self._meta_dirty or delta.users or delta.items:
+            delta.meta.append((b"recommender", self._meta()))
+        return delta
+
+    def mark_clean(self) -> None:
+        """The last `take_dirty` was written."""
+        self.users.mark_clean()
+        self.catalogue.columns.dirty[:] = 0
+        self.catalogue.removed.clear()
+        self._meta_dirty = False
+
+    def load(self, items: Iterable[tuple[bytes, bytes]], meta: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take back what earlier commits wrote, into a recommender that has seen nothing yet.
+
+        Raises:
+            ValueError: bytes that these settings did not write.
+        """
+        found = dict(meta)
+        if b"recommender" in found:
+            self._load_meta(msgspec.msgpack.decode(found[b"recommender"], type=Meta))
+        parts = {b"h": item_rows.load_head, b"y": item_rows.load_output, b"c": item_rows.load_row}
+        rest: list[tuple[bytes, int, bytes]] = []
+        for name, data in items:
+            kind, number = item_rows.parse_key(name)
+            if kind == b"i":
+                self.catalogue.admit(data.decode(), number)
+            else:
+                rest.append((kind, number, data))
+        self._fit()
+        for kind, number, data in rest:
+            slot = int(self.catalogue.slot_of[number])
+            if kind == b"c":
+                need = 4 * len(data) // 12 + 16
+                self._state = self._state._replace(covisit=covisit.with_room(self._state.covisit, need))
+            parts[kind](self._state, slot, data)
+        self.catalogue.columns.dirty[:] = 0
+
+    def _meta(self) -> bytes:
+        s, p = self._state, self._state.popularity
+        number = np.append(s.items.number, np.int32(-1))
+        return msgspec.msgpack.encode(
+            Meta(
+                totals=s.totals.tolist(),
+                actions=self.actions.names,
+                next_number=self.catalogue.next_number,
+                popularity_total=p.total.tolist(),
+                popularity_base=p.base.tolist(),
+                popularity_epochs=p.epochs.tolist(),
+                popularity_top=number[p.top].tolist(),
+                mf_mean=s.mf_mean.tolist(),
+                blend_weight=s.blend.weight.tolist(),
+                blend_square=s.blend.square.tolist(),
+                unavailable=sorted(self.catalogue.unavailable),
+            )
+        )
+
+    def _load_meta(self, m: Meta) -> None:
+        s, p = self._state, self._state.popularity
+        if len(m.totals) != len(s.totals) or len(m.popularity_total) != len(p.total):
+            raise ValueError(
+                "the stored totals have other columns than these settings: other settings wrote them"
+            )
+        self.actions.restore(m.actions)
+        for item_id in m.unavailable:
+            self.catalogue.set_item(item_id, available=False)
+        s.totals[:] = m.totals
+        p.total[:], p.base[:], p.epochs[:] = m.popularity_total, m.popularity_base, m.popularity_epochs
+        s.mf_mean[:] = m.mf_mean
+        s.blend.weight[:], s.blend.square[:] = m.blend_weight, m.blend_square
+        self.catalogue.next_number = m.next_number
+        self._top_numbers = np.asarray(m.popularity_top, np.int64)
+
+    # -- room --------------------------------------------------------------------------------------------------
+    def _fit(self) -> None:
+        """Make room for the items admitted since the last batch, and draw their first vectors."""
+        catalogue = self.catalogue
+        if catalogue.columns is not self._state.items:
+            slots = len(catalogue.columns.number)
+            s = self._state
+            pop, cov = s.popularity, s.covisit
+            mass = np.zeros((slots, pop.mass.shape[1]))
+            mass[: len(pop.mass)] = pop.mass
+            rows = grown(
+                _CovisitRows(
+                    cov.at, cov.size_class, cov.n, cov.row_sum, cov.column_sum, cov.column_factor, cov.stale
+                ),
+                slots,
+                {"size_class": -1, "stale": 1},
+            )
+            mf = grown(_MFRows(s.mf_bias, s.mf), slots)
+            self._state = s._replace(
+                items=catalogue.columns,
+                popularity=pop._replace(mass=mass),
+                covisit=cov._replace(**rows._asdict()),
+                amf=grown(s.amf, slots),
+                mf_bias=mf.bias,
+                mf=mf.vector,
+            )
+            self._scratch = self._new_scratch(slots)
+            for name in ("_reranked", "_frozen_reranked"):
+                old: Reranked = getattr(self, name)
+                row_of = np.full(slots, -1, np.int32)
+                row_of[: len(old.row_of)] = old.row_of
+                setattr(self, name, old._replace(row_of=row_of))
+        if self._scratch.mark[0] > 2_000_000_000:
+            self._scratch = self._new_scratch(len(catalogue.columns.number))
+        if catalogue.admitted:
+            self._initialise(catalogue.admitted)
+            catalogue.admitted.clear()
+        if self._top_numbers is not None:
+            top = self._state.popularity.top
+            slot_of = np.append(catalogue.slot_of, np.int32(-1))
+            top[:] = slot_of[self._top_numbers]
+            self._top_numbers = None
+        if self._baselines_on and len(self._baselines.lists) < len(self.users.columns.partition):
+            bigger = self._new_baselines(len(self.users.columns.partition))
+            bigger.lists[: len(self._baselines.lists)] = self._baselines.lists
+            bigger.hits[:], bigger.ndcg[:] = self._baselines.hits, self._baselines.ndcg
+            self._baselines = bigger
+
+    _top_numbers: I64 | None = None
+
+    def _initialise(self, slots: list[int]) -> None:
+        s = self._state
+        ids = [self.catalogue.id_at(slot) or "" for slot in slots]
+        stream.admit(s, np.asarray(slots, np.int64), self._fixed.seed, self.settings.biased_mf.init_std)
+        for reranker, reranked in (
+            (self._reranker, self._reranked),
+            (self._frozen, self._frozen_reranked),
+        ):
+            if reranker is not None:
+                reranked.row_of[slots] = reranker.rows(ids)
+
+    def _evict(self, coming: I32) -> None:
+        """Drop the items longest without an event, a sixteenth of all; none of the batch's own (`coming`)."""
+        keep = self.settings.max_items - self.settings.max_items // 16
+        last = self._state.items.last
+        protected = self.catalogue.slot_of[coming]
+        protected = protected[protected >= 0]
+        held = last[protected].copy()
+        last[protected] = np.iinfo(np.int64).max
+        gone = self.catalogue.evict(keep)
+        last[protected] = held
+        s = self._state
+        for slot in gone:
+            covisit.clear(s.covisit, slot)
+            s.popularity.mass[slot] = 0.0
+            s.items.born[slot] = -1
+            s.amf.y[slot] = 0.0
+        popularity.refresh_top(s.popularity, int(s.totals[totals.SLOTS_USED]))
+        s.totals[totals.ITEMS_EVICTED] += len(gone)
+        s.totals[totals.ITEMS_WITH_EVENTS] -= len(gone)
+        s.totals[totals.ITEMS_SHOWN] -= float(s.items.shown[gone].sum())
+
+    # -- pieces ------------------------------------------------------------------------------------------------
+    def _plan(self, reranker: Reranker, reranked: Reranked, batch: EventBatch) -> VectorPlan:
+        return reranker.plan(self.users, batch, self._row_of_number(reranked), self.actions)
+
+    def _current_vectors(self, reranker: Reranker, reranked: Reranked, slots: I32) -> F32:
+        return reranker.current(self.users, slots, self._row_of_number(reranked), self.actions)
+
+    def _row_of_number(self, reranked: Reranked) -> I32:
+        slot_of = self.catalogue.slot_of
+        return np.where(slot_of >= 0, reranked.row_of[slot_of], -1).astype(np.int32)
+
+    def _in_sample(self, slots: I32) -> Bool:
+        return self.users.hashes[slots] % np.uint64(SAMPLE) == self._fixed.seed % np.uint64(SAMPLE)
+
+    def _new_scratch(self, slots: int) -> Scratch:
+        return new_scratch(slots, self._fixed, len(self.features), self.settings.asymmetric_mf.factors)
+
+    def _new_output(self, rows: int) -> stream.Output:
+        k = self.settings.policy.k
+        return stream.Output(
+            event=np.zeros(rows, np.int64), items=np.full((rows, k), -1, np.int32),
+            scores=np.zeros((rows, k), np.float32), source=np.zeros((rows, k), np.uint8),
+            because=np.full((rows, k), -1, np.int32), revision=np.zeros(rows, np.int64), n=np.zeros(1, np.int64),
+        )  # fmt: skip
+
+    def _new_baselines(self, users: int) -> stream.Baselines:
+        sources = len(self.sources) - 1 if self._baselines_on else 1
+        return stream.Baselines(
+            self._baselines_on,
+            np.full((users, sources, self.settings.policy.k), -1, np.int32),
+            np.zeros(sources),
+            np.zeros(sources),
+        )
+
+    def _lists(self, out: stream.Output, users: I32) -> Lists:
+        n = int(out.n[0])
+        event = out.event[:n]
+        return Lists(
+            event, users[event] if n and event[0] >= 0 else users[:n], out.revision[:n],
+            out.items[:n], out.scores[:n], out.source[:n], out.because[:n],
+        )  # fmt: skip
+
+
+class _CovisitRows(NamedTuple):
+    """The columns of `Covisit` that have a row for each item slot."""
+
+    at: I64
+    size_class: I32
+    n: I32
+    row_sum: F64
+    column_sum: F64
+    column_factor: F32
+    stale: U8
+
+
+class _MFRows(NamedTuple):
+    bias: F32
+    vector: F32
+
+
+def _new_histories(n: int) -> Histories:
+    n = max(n, 256)
+    items = np.zeros((n, HISTORY), np.int32)
+    return Histories(
+        status=np.zeros(n, np.uint8), repeat=np.zeros(n, np.uint8), events=np.zeros(n, np.int64),
+        b_items=items, b_n=np.zeros(n, np.int32), b_gap=np.zeros(n, np.uint8), b_seen=np.zeros(n, np.int64),
+        a_items=items.copy(), a_n=np.zeros(n, np.int32), a_gap=np.zeros(n, np.uint8), a_seen=np.zeros(n, np.int64),
+    )  # fmt: skip
