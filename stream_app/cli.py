@@ -14,7 +14,15 @@ from typing import Annotated
 
 import typer
 
-from stream_app import cli_consumers, cli_models, cli_producers, cli_services, cli_state, cli_topics
+from stream_app import (
+    cli_backtest,
+    cli_consumers,
+    cli_models,
+    cli_producers,
+    cli_services,
+    cli_state,
+    cli_topics,
+)
 from stream_app.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HeadraceError
 
 OUR_PACKAGES = ("models", "producers", "stream_app")
@@ -28,7 +36,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (cli_services, cli_topics, cli_producers, cli_models, cli_state, cli_consumers):
+for part in (
+    cli_services,
+    cli_topics,
+    cli_producers,
+    cli_backtest,
+    cli_consumers,
+    cli_models,
+    cli_state,
+):
     part.register(app)
 
 
@@ -56,7 +72,7 @@ def _root(
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     for client in ("aiokafka", "kafka"):
-        # Their complaints while a broker is away are noise beside our one line; a service's own log keeps them.
+        # Their complaints while a broker is away are noise beside our line; a service's own log keeps them.
         logging.getLogger(client).addHandler(logging.NullHandler())
     try:
         app(args=arguments, prog_name="headrace")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,3 +123,23 @@ def parse_map(text: str | None) -> dict[str, str]:
             raise UsageError(f"--map {ours!r}: is given twice ({columns[ours]!r} and {theirs!r})", "")
         columns[ours] = theirs
     return columns
+
+
+def parse_time_ms(flag: str, text: str) -> int:
+    """A moment as milliseconds UTC: an ISO 8601 date or time, or the number itself.
+
+    >>> parse_time_ms("--from", "1997-09-20"), parse_time_ms("--from", "874713600000")
+    (874713600000, 874713600000)
+    """
+    if re.fullmatch(r"\d+", text) and len(text) != 8:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{flag} {text!r}: is no moment",
+            "For example 1997-09-20, 1997-09-20T12:00:00+02:00, 874713600000 (ms)",
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)

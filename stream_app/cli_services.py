@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from stream_app.cli_options import Assignments, Broker, ConfigFile, StateDir, parse_map
-from stream_app.cli_settings import load_settings
+from stream_app.cli_settings import collect, load_settings
 
 Snapshots = Annotated[
     Path | None, typer.Option("--snapshots", metavar="DIR", help="Folder of the Transformer's snapshots.")
@@ -106,7 +106,7 @@ def demo(
     assignments: Assignments = None,
 ) -> None:
     """Show everything at work: broker, worker, trainer, MovieLens 100K; ends by itself within 5 minutes."""
-    settings = load_settings(config, None, assignments)
+    load_settings(config, None, assignments)
     from stream_app.demo import run_demo
 
-    raise typer.Exit(run_demo(settings, directory, rate=rate, limit=events))
+    raise typer.Exit(run_demo(collect(None, assignments), directory, rate=rate, limit=events))

@@ -14,7 +14,9 @@ from stream_app.cli_options import Assignments, Broker, ConfigFile, StateDir
 from stream_app.cli_settings import load_settings
 
 group = typer.Typer(
-    no_args_is_help=True, help="The state of a stopped worker: show, dump, offsets, export, import."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The state of a stopped worker: show, dump, offsets, export, import.",
 )
 
 

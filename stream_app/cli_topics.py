@@ -12,7 +12,7 @@ import typer
 from stream_app.cli_options import Assignments, Broker, ConfigFile
 from stream_app.cli_settings import load_settings
 
-group = typer.Typer(no_args_is_help=True, help="Headrace's topics: create, describe.")
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Headrace's topics: create, describe.")
 
 
 def register(app: typer.Typer) -> None:

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from stream_app.connection import check_topics, start_client
 from stream_app.errors import HeadraceError
 from stream_app.registry import client_options
-from stream_app.settings import Settings
+from stream_app.settings import BrokerSettings, Settings
 
 FETCH_BYTES = 4 << 20
 
@@ -33,23 +33,17 @@ def partition_of(key: bytes, partitions: int) -> int:
 class TopicReader:
     """One connection that reads topics; made by `open_reader`."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, settings: Settings) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, broker: BrokerSettings, partitions: Mapping[str, Iterable[int]]
+    ) -> None:
         self._consumer = consumer
-        self._broker = settings.broker
+        self._broker = broker
+        self._partitions = partitions
 
-    async def partitions(self, topic: str) -> list[TopicPartition]:
-        """The topic's partitions in order; raises TopicError where there is no such topic."""
-        known = self._consumer.partitions_for_topic(topic)
-        if not known:
-            # A look at the cluster asks for all topics: asking for one by name could create it.
-            await self._consumer.topics()
-            known = self._consumer.partitions_for_topic(topic)
-        if not known:
-            raise TopicError(
-                f"topic {topic!r} does not exist at {self._broker.url}",
-                f"Create headrace's topics: headrace topics create --broker {self._broker.url}",
-            )
-        return [TopicPartition(topic, number) for number in sorted(known)]
+    def partitions(self, topic: str) -> list[TopicPartition]:
+        """The topic's partitions in order; raises MissingTopicError where there was no such topic."""
+        check_topics([topic], self._partitions, self._broker)
+        return [TopicPartition(topic, number) for number in sorted(self._partitions[topic])]
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset after the last record of each partition."""
@@ -105,7 +99,7 @@ class TopicReader:
 
 @asynccontextmanager
 async def open_reader(settings: Settings) -> AsyncIterator[TopicReader]:
-    """A connected reader; raises TopicError when no broker answers in `broker.connect_timeout_s`."""
+    """A connected reader; raises BrokerUnreachableError when no broker answers for a while."""
     broker = settings.broker
     consumer = AIOKafkaConsumer(
         auto_offset_reset="none",
@@ -114,21 +108,11 @@ async def open_reader(settings: Settings) -> AsyncIterator[TopicReader]:
         max_partition_fetch_bytes=FETCH_BYTES,
         **client_options(broker),
     )
-    clock = asyncio.get_running_loop()
-    deadline = clock.time() + broker.connect_timeout_s
     try:
-        while True:
-            try:
-                await consumer.start()
-                break
-            except KafkaError as error:
-                if clock.time() >= deadline:
-                    waited = f"{broker.connect_timeout_s:g} s"
-                    raise TopicError(
-                        f"no Kafka broker answers at {broker.url} after {waited}: {error}",
-                        "Start one (`headrace broker`) or name the right one with --broker HOST:PORT.",
-                    ) from error
-                await asyncio.sleep(0.2)
-        yield TopicReader(consumer, settings)
+        await start_client(consumer, broker)
+        # All topics are asked for, once: asking for one by name could create it.
+        topics = await consumer.topics()
+        known = {topic: consumer.partitions_for_topic(topic) or () for topic in topics}
+        yield TopicReader(consumer, broker, known)
     finally:
         await consumer.stop()

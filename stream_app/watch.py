@@ -105,7 +105,7 @@ async def newest_of(reader: TopicReader, topic: str, user: str) -> Recommendatio
     The worker publishes to the partition number that the events came from, and a producer may use another
     hash than Kafka's default.
     """
-    partitions = await reader.partitions(topic)
+    partitions = reader.partitions(topic)
     key = user.encode()
     likely = partitions[partition_of(key, len(partitions))]
     for group in ([likely], [at for at in partitions if at != likely]):
@@ -120,7 +120,7 @@ async def newest_of(reader: TopicReader, topic: str, user: str) -> Recommendatio
 
 async def titles(reader: TopicReader, settings: Settings, wanted: set[str] | None = None) -> dict[str, str]:
     """Titles by item id out of the catalogue; with `wanted`, of those only (fewer partitions are read)."""
-    partitions = await reader.partitions(settings.topics.items)
+    partitions = reader.partitions(settings.topics.items)
     keys = None if wanted is None else {item.encode() for item in wanted}
     if keys is not None:
         partitions = sorted({partitions[partition_of(key, len(partitions))] for key in keys})
@@ -147,7 +147,7 @@ def learn_title(known: dict[str, str], key: bytes, value: bytes | None) -> None:
 
 async def popular(reader: TopicReader, settings: Settings, k: int = 10) -> tuple[list[RecommendedItem], int]:
     """The items with the most weight in the last events of the log, and how many events were counted."""
-    partitions = [at for topic in settings.topics.events for at in await reader.partitions(topic)]
+    partitions = [at for topic in settings.topics.events for at in reader.partitions(topic)]
     share = -(-POPULAR_EVENTS // len(partitions))
     records = [record async for record in reader.to_end(partitions, last=share)]
     events = EventDecoder(settings.events, settings.topics.events).decode(records, time.time() * 1000)
@@ -173,8 +173,8 @@ def watch(settings: Settings, user: str | None, console: Console) -> None:
 async def _watch(settings: Settings, user: str | None, console: Console) -> None:
     async with open_reader(settings) as reader:
         topic = settings.topics.recommendations
-        starts = await reader.ends(await reader.partitions(topic))
-        starts |= await reader.ends(await reader.partitions(settings.topics.items))
+        starts = await reader.ends(reader.partitions(topic))
+        starts |= await reader.ends(reader.partitions(settings.topics.items))
         names = await titles(reader, settings)
         printer = Printer(console, names, user)
         if user is not None:
