@@ -105,11 +105,11 @@ def _delimiter_of(path: Path) -> str:
     text = [line.decode(errors="replace") for line in lines if line.strip()]
     if not text:
         raise TableError(f"{path}: is empty")
-    for exact in (True, False):
-        counts = {d: [_outside_quotes(line).count(d) for line in text] for d in DELIMITERS}
-        fit = {d: min(c) for d, c in counts.items() if min(c) > 0 and (not exact or min(c) == max(c))}
-        if fit:
-            return max(fit, key=lambda d: fit[d])
+    counts = {d: [_outside_quotes(line).count(d) for line in text] for d in DELIMITERS}
+    same = {d: c[0] for d, c in counts.items() if c[0] > 0 and min(c) == max(c)}
+    fit = same or {d: c[0] for d, c in counts.items() if c[0] > 0}
+    if fit:
+        return max(fit, key=lambda d: fit[d])
     raise TableError(f"{path}: no delimiter found in {text[0][:60]!r}", "Give the delimiter.")
 
 

@@ -154,6 +154,7 @@ def _milliseconds(column: pl.Series, unit: TsUnit) -> pl.Series:
 def _iso(column: pl.Series) -> pl.Series:
     """ISO 8601 with or without fraction and zone; without a zone it is UTC."""
     text = column.str.strip_chars().str.replace(r"[ T]", "T").str.replace(r"Z$", "+00:00")
+    text = text.str.replace(r"T(\d\d:\d\d)($|[+-])", "T${1}:00${2}")
     text = pl.select(
         pl.when(text.str.contains(r"T.*[+-]\d\d:?\d\d$")).then(text).otherwise(text + "+00:00")
     ).to_series()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event as StopEvent
 
 from producers.delivery import Delivery, DeliveryError, partition_of
@@ -34,7 +34,7 @@ class TrafficSummary:
     topic: str
     partitions: int
     idempotent: bool
-    ledger: Ledger
+    ledger: Ledger = field(repr=False)
     acknowledged: int = 0
     items: int = 0
     value_bytes: int = 0
