@@ -35,7 +35,8 @@ class Marks:
     Attributes:
         scored: whether the event counts in HR and NDCG.
         rank: place of its item on the list, from 0; -1 for a miss (or no list).
-        first: the user's first event; repeat: the user already had the item; dropped: a duplicate.
+        first: the user's first event; repeat: the user already had the item; dropped: a duplicate;
+            disliked: the type of the event does not teach positively.
         gap: index into GAPS of the time since the user's last event, len(GAPS) above, NO_GAP for a first one.
         ordinal: accepted events of the user before this one.
     """
@@ -45,6 +46,7 @@ class Marks:
     first: Bool
     repeat: Bool
     dropped: Bool
+    disliked: Bool
     gap: U8
     ordinal: I64
 
@@ -52,19 +54,17 @@ class Marks:
 class Prequential:
     """Keeps each user's newest list and what they had.
 
+    An event is scored when its user is known, did not have its item, and its type teaches positively.
+
     Args:
         users: how many users the stream has; they are numbered 0 … users - 1.
         items: how many items at first; more may come.
         k: length of a list.
-        repeats: whether items that the user already had may be listed, and are scored.
         features: a description of each item number, float [items, d], that intra-list diversity is measured
             on; None measures it on who had the items, as a random sketch of their users.
     """
 
-    def __init__(
-        self, users: int, items: int, k: int, *, repeats: bool = False, features: F64 | None = None
-    ) -> None:
-        self.repeats = repeats
+    def __init__(self, users: int, items: int, k: int, *, features: F64 | None = None) -> None:
         self.lists = np.full((users, k), -1, np.int32)
         self.events = np.zeros(users, np.int64)
         self.last_ts = np.zeros(users, np.int64)
@@ -79,12 +79,13 @@ class Prequential:
         self._bits, self._n_bits = 0.0, 0
         self._distance, self._n_distance = 0.0, 0
 
-    def mark(self, user: I32, item: I32, ts: I64, status: U8) -> Marks:
+    def mark(self, user: I32, item: I32, ts: I64, status: U8, liked: Bool) -> Marks:
         """Judge the events of a block, before its lists are known; call `place` next.
 
         Args:
             user: user number, int32 [n]; item: item number, int32 [n]; ts: event time in ms, int64 [n].
             status: as in `Outcome.status`.
+            liked: whether the event's type teaches positively, bool [n]: a dislike is no target for a list.
         """
         n = len(user)
         counted = (status == ACCEPTED) | (status == LATE)
@@ -115,8 +116,10 @@ class Prequential:
                 repeat[row] = True
             else:
                 self.had.add(pair)
-        scored = counted & ~first & (True if self.repeats else ~repeat)
-        return Marks(scored, np.full(n, metrics.MISSED, np.int32), first, repeat, ~counted, gap, ordinal)
+        scored = counted & ~first & ~repeat & liked
+        return Marks(
+            scored, np.full(n, metrics.MISSED, np.int32), first, repeat, ~counted, ~liked, gap, ordinal
+        )
 
     def place(self, marks: Marks, user: I32, item: I32, made_at: I64, made_for: I32, lists: I32) -> None:
         """Fill in the rank of each event on the newest list made before it.

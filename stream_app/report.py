@@ -107,6 +107,8 @@ class Report(msgspec.Struct, kw_only=True):
     baselines: dict[str, Score] = {}
     slices: list[Slice] = []
     by_gap: list[Slice] = []
+    sample: list[Slice] = []
+    pipeline: dict[str, float] = {}
     curves: Curves | None = None
     weights: Weights | None = None
     refreshes: list[Refresh] = []
@@ -156,6 +158,18 @@ def popularity(report: Report) -> Score | None:
     """The best of the popularity baselines: what a shop without a recommender would show."""
     of_popularity = [score for name, score in report.baselines.items() if name.startswith("popular")]
     return max(of_popularity, key=lambda score: score.hr or 0.0, default=None)
+
+
+def milliseconds(ms: int) -> str:
+    """A length of time as people write it.
+
+    >>> milliseconds(60_000), milliseconds(1_000), milliseconds(1_500)
+    ('1 m', '1 s', '1500 ms')
+    """
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")):
+        if ms % size == 0:
+            return f"{ms // size} {unit}"
+    return f"{ms} ms"
 
 
 def write(report: Report, out: Path) -> tuple[Path, Path]:

@@ -22,25 +22,26 @@ events = st.lists(
         st.sampled_from([0, 1, 1_000, 30_000, 600_000, 10**8]),  # ms since the event before
         st.sampled_from([ACCEPTED, ACCEPTED, ACCEPTED, LATE, DUPLICATE]),
         st.lists(st.integers(0, ITEMS - 1), min_size=K, max_size=K, unique=True) | st.none(),
+        st.sampled_from([True, True, True, False]),  # whether it teaches positively
     ),
     max_size=40,
 )
-Event = tuple[int, int, int, int, list[int] | None]
+Event = tuple[int, int, int, int, list[int] | None, bool]
 
 
-def slow(stream: list[Event], repeats: bool) -> list[tuple[bool, int, int]]:
+def slow(stream: list[Event]) -> list[tuple[bool, int, int]]:
     """(scored, rank, gap) of each event: the definition."""
     lists: dict[int, list[int]] = {}
     had: dict[int, set[int]] = {user: set() for user in range(USERS)}
     last: dict[int, int] = {}
     out = []
     now = 0
-    for user, item, wait, status, made in stream:
+    for user, item, wait, status, made, liked in stream:
         now += wait
         if status == DUPLICATE:
             out.append((False, -1, NO_GAP))
             continue
-        scored = user in last and (repeats or item not in had[user])
+        scored = user in last and item not in had[user] and liked
         listed = lists.get(user, [])
         gap = NO_GAP
         if user in last:
@@ -60,26 +61,27 @@ def feed(scorer: Prequential, stream: list[Event], cuts: list[int]) -> list[Mark
         block = stream[start:stop]
         user = np.array([event[0] for event in block], np.int32)
         item = np.array([event[1] for event in block], np.int32)
+        liked = np.array([event[5] for event in block], np.bool_)
         made = [row for row, event in enumerate(block) if event[4] is not None and event[3] != DUPLICATE]
-        mark = scorer.mark(user, item, now[start:stop], np.array([event[3] for event in block], np.uint8))
+        mark = scorer.mark(
+            user, item, now[start:stop], np.array([event[3] for event in block], np.uint8), liked
+        )
         lists = np.array([block[row][4] for row in made], np.int32).reshape(-1, K)
         scorer.place(mark, user, item, np.array(made, np.int64), user[made], lists)
         marks.append(mark)
     return marks
 
 
-@given(events, st.lists(st.integers(0, 40)), st.booleans())
-def test_every_event_is_judged_as_by_the_definition(
-    stream: list[Event], cuts: list[int], repeats: bool
-) -> None:
+@given(events, st.lists(st.integers(0, 40)))
+def test_every_event_is_judged_as_by_the_definition(stream: list[Event], cuts: list[int]) -> None:
     cuts = sorted(min(cut, len(stream)) for cut in cuts)
-    marks = feed(Prequential(USERS, 1, K, repeats=repeats), stream, cuts)
+    marks = feed(Prequential(USERS, 1, K), stream, cuts)
     got = [
         (bool(scored), int(rank), int(gap))
         for mark in marks
         for scored, rank, gap in zip(mark.scored, mark.rank, mark.gap, strict=True)
     ]
-    assert got == slow(stream, repeats)
+    assert got == slow(stream)
 
 
 @given(events)
@@ -90,7 +92,7 @@ def test_what_was_listed_is_measured_list_by_list(stream: list[Event]) -> None:
     shown: set[int] = set()
     occurred: dict[int, int] = {}
     bits = []
-    for _, item, _, status, made in stream:
+    for _, item, _, status, made, _ in stream:
         if status == DUPLICATE:
             continue
         total = max(sum(occurred.values()), 1)
@@ -112,14 +114,14 @@ def test_items_of_the_same_users_are_alike_and_of_others_are_not() -> None:
     scorer = Prequential(users=400, items=4, k=2)
     user = np.repeat(np.arange(400, dtype=np.int32), 2)
     item = np.where(user < 200, 0, 2).astype(np.int32) + np.tile([0, 1], 400).astype(np.int32)
-    marks = scorer.mark(user, item, np.zeros(800, np.int64), np.zeros(800, np.uint8))
+    marks = scorer.mark(user, item, np.zeros(800, np.int64), np.zeros(800, np.uint8), np.ones(800, np.bool_))
     nothing = np.zeros(0, np.int64)
     scorer.place(marks, user, item, nothing, nothing.astype(np.int32), np.zeros((0, 2), np.int32))
 
     scorer.publish(np.array([0], np.int32), np.array([[0, 1]], np.int32))
     assert scorer.diversity() == pytest.approx(0.0, abs=1e-9)
     apart = Prequential(users=400, items=4, k=2)
-    marks = apart.mark(user, item, np.zeros(800, np.int64), np.zeros(800, np.uint8))
+    marks = apart.mark(user, item, np.zeros(800, np.int64), np.zeros(800, np.uint8), np.ones(800, np.bool_))
     apart.place(marks, user, item, nothing, nothing.astype(np.int32), np.zeros((0, 2), np.int32))
     apart.publish(np.array([0], np.int32), np.array([[0, 2]], np.int32))
     assert apart.diversity() == pytest.approx(1.0, abs=0.4)  # a sketch of 64 signs
@@ -127,10 +129,10 @@ def test_items_of_the_same_users_are_alike_and_of_others_are_not() -> None:
 
 def test_an_erased_user_starts_anew() -> None:
     scorer = Prequential(USERS, ITEMS, K)
-    stream: list[Event] = [(0, 1, 0, ACCEPTED, [2, 3, 4]), (1, 1, 0, ACCEPTED, [2, 3, 4])]
+    stream: list[Event] = [(0, 1, 0, ACCEPTED, [2, 3, 4], True), (1, 1, 0, ACCEPTED, [2, 3, 4], True)]
     feed(scorer, stream, [])
     scorer.forget(0)
-    (mark,) = feed(scorer, [(0, 1, 0, ACCEPTED, [5, 6, 7]), (1, 2, 0, ACCEPTED, None)], [])
+    (mark,) = feed(scorer, [(0, 1, 0, ACCEPTED, [5, 6, 7], True), (1, 2, 0, ACCEPTED, None, True)], [])
     assert mark.first.tolist() == [True, False]
     assert mark.repeat.tolist() == [False, False]
     assert mark.rank.tolist() == [-1, 0]
@@ -138,9 +140,9 @@ def test_an_erased_user_starts_anew() -> None:
 
 def test_a_refreshed_list_counts_from_the_next_event_on() -> None:
     scorer = Prequential(USERS, ITEMS, K)
-    feed(scorer, [(0, 1, 0, ACCEPTED, [2, 3, 4])], [])
+    feed(scorer, [(0, 1, 0, ACCEPTED, [2, 3, 4], True)], [])
     scorer.publish(np.array([0], np.int32), np.array([[7, 8, 5]], np.int32))
-    (mark,) = feed(scorer, [(0, 8, 0, ACCEPTED, None)], [])
+    (mark,) = feed(scorer, [(0, 8, 0, ACCEPTED, None, True)], [])
     assert mark.rank.tolist() == [1]
 
 

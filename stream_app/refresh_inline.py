@@ -1,0 +1,82 @@
+"""Refreshes of the Transformer inside a backtest: after fixed numbers of events, while the stream waits.
+
+In: accepted events. Out: a re-ranker that is set on the recommender, and the log of refreshes. The schedule
+and the budget are the trainer's; there is no gate, since the events to judge on are those that come next.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from models.reranker import Reranker
+
+from models import snapshot
+from models.base import I64, EventBatch
+from models.event_log import EventLog
+from models.recommender import Recommender
+from models.train import Trainer
+from models.transformer import band_for
+from producers.columns import Dataset
+from stream_app.refresher import budget, interval
+from stream_app.report import Refresh
+from stream_app.settings import Settings
+
+
+class InlineRefresher:
+    """The trainer's history, weights and schedule."""
+
+    def __init__(self, settings: Settings, seed: int, recommender: Recommender) -> None:
+        self.settings, self.recommender = settings, recommender
+        model = settings.models.transformer
+        self.events = EventLog(settings.trainer.history_events)
+        self.trainer = Trainer(
+            model,
+            band_for(settings.models.sequence.length, model.layers),
+            seed,
+            device="cpu" if settings.trainer.device == "auto" else settings.trainer.device,
+            threads=settings.trainer.torch_threads,
+            scale=(settings.events.rating_low, settings.events.rating_high),
+            replay_share=settings.trainer.replay_share,
+            max_items=settings.models.max_items,
+        )
+        self.log: list[Refresh] = []
+        self.due = interval(settings, 0)
+        self._new_from = 0
+
+    def append(self, dataset: Dataset, batch: EventBatch, rows: I64, start: int) -> None:
+        """Keep accepted events: rows of the data set, of the batch that begins at row `start`."""
+        some = rows - start
+        self.events.append(
+            [dataset.user_ids[code] for code in dataset.user[rows]],
+            [dataset.item_ids[code] for code in dataset.item[rows]],
+            [dataset.types[code] for code in dataset.type[rows]],
+            batch.value[some],
+            batch.weight[some],
+            batch.ts[some],
+            {},
+        )
+
+    def refresh(self, at: int) -> None:
+        """Train on, and re-rank with the new weights from here."""
+        new = self.events.end - self._new_from
+        started = time.perf_counter()
+        done = self.trainer.refresh(self.events, self._new_from, budget(self.settings, new, self.events.end))
+        version = f"{len(self.log) + 1:06d}"
+        with tempfile.TemporaryDirectory() as folder:
+            snapshot.write(Path(folder), self.trainer, version)
+            self.recommender.set_reranker(Reranker(snapshot.read(Path(folder))))
+        self.log.append(
+            Refresh(
+                at=at,
+                version=version,
+                tokens=done.tokens,
+                seconds=time.perf_counter() - started,
+                loss=done.loss if np.isfinite(done.loss) else None,
+                items=len(self.trainer.item_ids),
+            )
+        )
+        self._new_from = self.events.end
+        self.due = at + interval(self.settings, at)
