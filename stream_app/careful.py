@@ -1,7 +1,7 @@
 """One event, checked field by field: what takes time, and can say what is the matter.
 
-In: a record of an input topic. Out: its fields, or a `RecordError`. `stream_app.decode` sends here whatever is
-not plain at first sight. Never looks at the state or the clock.
+In: a record of an input topic. Out: its fields, or a `RecordError`. `stream_app.decode` sends here whatever
+is not plain at first sight. Never looks at the state or the clock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DAY_MS = 86_400_000
 FIELDS = ("v", "event_id", "user_id", "item_id", "type", "value", "ts")
 
 _SHORT_NAMES = {"user": "user_id", "item": "item_id", "id": "event_id"}
-_ABSENT = (b"", b"null")  # an optional field that is null is absent
+_ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))  # an optional field that is null is absent
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _TS_TYPES: dict[str, tuple[type, ...]] = {"ms": (int,), "s": (int, float), "iso": (str,)}
