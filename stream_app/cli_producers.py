@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import uuid
 from collections.abc import Iterator
 from threading import Event as StopEvent
 from typing import TYPE_CHECKING, Annotated
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
     from producers.replay import Progress, Summary
 
 
+Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("replay")(replay)
+    app.command("simulate")(simulate)
 
 
 def replay(
@@ -68,8 +73,7 @@ def replay(
     """Send the events of a data set or a file, keyed by user, with their own event times."""
     if speed is not None and rate is not None:
         raise UsageError("--speed and --rate exclude each other", "Leave one of them out.")
-    if rate is not None and not rate > 0:
-        raise UsageError(f"--rate {rate:g}: needs a positive number", "For example --rate 1000")
+    check_rate(rate)
     pace = parse_speed(speed or "max")
     from_ms = None if start is None else parse_time_ms("--from", start)
     to_ms = None if end is None else parse_time_ms("--to", end)
@@ -97,6 +101,79 @@ def replay(
         raise typer.Exit(EXIT_FAILED if summary.failed else EXIT_OK)
     typer.echo(f"stopped; go on with: headrace replay {data} … --resume --run {summary.run_id}", err=True)
     raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def simulate(
+    users: Annotated[int, typer.Option(min=1)] = 1000,
+    items: Annotated[int, typer.Option(min=1)] = 1000,
+    events: Annotated[int, typer.Option(min=1, help="Records of all kinds.")] = 100_000,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="N", help="Records a second, on a fixed schedule.")
+    ] = None,
+    drift: Share = 0.0,
+    new_items: Share = 0.0,
+    bots: Share = 0.0,
+    duplicates: Share = 0.0,
+    late: Share = 0.0,
+    broken: Share = 0.0,
+    largest: Annotated[
+        bool, typer.Option("--largest", help="Some of the broken records have the largest size allowed.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Another seed is another stream.")] = 0,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="ID", help="The same run is dropped as duplicates.")
+    ] = None,
+    config: ConfigFile = None,
+    broker: Broker = None,
+    assignments: Assignments = None,
+) -> None:
+    """Send seeded traffic with a planted structure; ends when every record is acknowledged.
+
+    Drift is the share of users who change their taste; of items, so many are new during the stream; the other
+    disturbances are shares of the records.
+    """
+    check_rate(rate)
+    settings = load_settings(config, broker, assignments)
+    from producers.simulate import Simulation
+    from producers.traffic import send
+
+    try:
+        simulation = Simulation(
+            users=users,
+            items=items,
+            events=events,
+            drift=drift,
+            new_items=new_items,
+            bots=bots,
+            duplicates=duplicates,
+            late=late,
+            broken=broken,
+            seed=seed,
+            run_id=run or uuid.uuid4().hex[:8],
+            largest_bytes=settings.topics.max_message_bytes if largest else 0,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    with stop_on_signal() as stop, progress_bar("simulate") as on_progress:
+        summary = send(
+            simulation, settings.broker, settings.topics, rate=rate, on_progress=on_progress, stop=stop
+        )
+    ledger = summary.ledger
+    typer.echo(
+        f"acknowledged {summary.acknowledged:,} of {events:,} records on {summary.topic} and "
+        f"{summary.items:,} of the catalogue in {summary.seconds:.1f} s: {summary.events_per_s:,.0f} events/s"
+    )
+    typer.echo(
+        f"to be accepted {ledger.events_accepted:,} (late {ledger.late:,}, bots {ledger.bots:,}), "
+        f"duplicates {ledger.duplicates:,}, dead letters {ledger.dead_letters:,}"
+    )
+    raise typer.Exit(EXIT_OK if summary.finished else EXIT_INTERRUPTED)
+
+
+def check_rate(rate: float | None) -> None:
+    """Refuse a rate that is not above zero."""
+    if rate is not None and not rate > 0:
+        raise UsageError(f"--rate {rate:g}: needs a positive number", "For example --rate 1000")
 
 
 @contextlib.contextmanager
