@@ -1,0 +1,220 @@
+"""The worker, wired together: one Faust app with the lease, the ingest service and the page of figures.
+
+In: settings. Out: an exit code, when a signal or an error has ended it. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from faust.types.auth import CredentialsT
+
+from stream_app.connection import check_topics
+from stream_app.errors import EXIT_OK, HeadraceError, UsageError
+from stream_app.failpoints import Failpoints
+from stream_app.freshness import WorkerMetrics
+from stream_app.ingest import Build, Ingest
+from stream_app.lease import (
+    EMBEDDED_CLUSTER,
+    EMBEDDED_SESSION_S,
+    HEARTBEAT_S,
+    REBALANCE_S,
+    REQUEST_S,
+    SESSION_S,
+    Lease,
+)
+from stream_app.pipeline import Pipeline
+from stream_app.registry import client_options
+from stream_app.settings import BrokerSettings, Settings
+from stream_app.state import StateStore
+from stream_app.state_folder import FolderLock
+from stream_app.topic_facts import connect, topic_ids
+
+log = logging.getLogger(__name__)
+
+
+class Boot(BootStrategy):
+    """Faust's own producer is not started: `publish` has one."""
+
+    enable_kafka_producer = False
+
+
+class WorkerApp(faust.App):
+    """Faust as the chassis: life cycle, the lease's consumer, the web server."""
+
+    BootStrategy = Boot
+    logger = logging.getLogger("faust.app")
+
+
+def run_worker(settings: Settings, *, build: Build | None = None) -> int:
+    """Run a worker until SIGINT or SIGTERM; its exit code.
+
+    Args:
+        build: makes the pipeline out of an open state; a test's own.
+
+    Raises:
+        HeadraceError: what ended it, and what to do.
+    """
+    _quiet_loggers()
+    return asyncio.run(_run(settings, build or (lambda store, n: build_pipeline(settings, store, n))))
+
+
+def build_pipeline(settings: Settings, store: StateStore, partitions: int) -> Pipeline:
+    """The recommender with all that the state holds, and the pipeline around it."""
+    from models.recommender import Recommender
+
+    recommender = Recommender(
+        settings.models,
+        weights=settings.events.weights,
+        default_weight=settings.events.default_weight,
+        seed=settings.seed,
+    )
+    recommender.load(store.items(), store.model_meta())
+    return Pipeline(settings, recommender, store.load_users, partitions=partitions)
+
+
+def load_snapshot(settings: Settings, folder: Path) -> Any:
+    """The re-ranker of a snapshot's folder, on the worker's device."""
+    from models.reranker import Reranker
+    from models.snapshot import read
+
+    return Reranker(read(folder), settings.models, device=settings.worker.device)
+
+
+async def _run(settings: Settings, build: Build) -> int:
+    _check_web_port(settings)
+    lock = FolderLock(settings.worker.state_dir)
+    try:
+        cluster = await asyncio.to_thread(_check_broker, settings)
+        metrics = WorkerMetrics()
+        lease = Lease(settings.broker.group)
+        app = _faust_app(settings, metrics, EMBEDDED_SESSION_S if cluster == EMBEDDED_CLUSTER else SESSION_S)
+        lease.attach(app, settings.topics.control)
+        ingest = Ingest(
+            settings,
+            lease,
+            lock,
+            build,
+            lambda folder: load_snapshot(settings, folder),
+            lambda names: topic_ids(settings.broker.url, names, settings.broker.security),
+            metrics,
+            Failpoints.from_environment(),
+        )
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        return await _serve(app, ingest, stop)
+    finally:
+        lock.release()
+
+
+async def _serve(app: faust.App, ingest: Ingest, stop: asyncio.Event) -> int:
+    starting = asyncio.create_task(app.start())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            await starting
+            await app.add_runtime_dependency(ingest)
+            await app.wait_first(ingest.ended, stop)
+    finally:
+        await app.stop()
+        starting.cancel()
+        stopping.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+    failure = ingest.failure or app.crash_reason
+    if isinstance(failure, HeadraceError):
+        raise failure
+    if failure is not None:
+        log.error("the worker ended", exc_info=failure)
+        raise HeadraceError(
+            f"something unexpected ended the worker: {type(failure).__name__}: {failure}",
+            "Nothing was written after it: start the worker again, it goes on from the last commit.",
+        ) from failure
+    return EXIT_OK
+
+
+def _faust_app(settings: Settings, metrics: WorkerMetrics, session_s: float) -> faust.App:
+    worker = settings.worker
+    app = WorkerApp(
+        f"{settings.broker.group}-lease",
+        broker=[f"aiokafka://{address}" for address in settings.broker.url.split(",")],
+        broker_credentials=_credentials(settings.broker),
+        broker_session_timeout=session_s,
+        broker_request_timeout=REQUEST_S,
+        broker_rebalance_timeout=REBALANCE_S,
+        broker_heartbeat_interval=HEARTBEAT_S,
+        consumer_auto_offset_reset="latest",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        datadir=worker.state_dir / "faust",
+        web_bind=worker.web_bind,
+        web_host=worker.web_bind,
+        web_port=worker.web_port,
+        web_stats_enabled=False,
+        web_graph_enabled=False,
+        web_router_enabled=False,
+        web_tables_enabled=False,
+        web_metrics_enabled=False,
+    )
+
+    @app.page("/metrics")
+    async def figures(web: Any, _request: Any) -> Any:
+        return web.bytes(metrics.page(), content_type="text/plain")
+
+    app.finalize()
+    return app
+
+
+def _credentials(broker: BrokerSettings) -> CredentialsT | None:
+    options = client_options(broker)
+    context = options.get("ssl_context")
+    if mechanism := options.get("sasl_mechanism"):
+        return faust.SASLCredentials(
+            username=options.get("sasl_plain_username"),
+            password=options.get("sasl_plain_password"),
+            mechanism=mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
+def _check_broker(settings: Settings) -> str:
+    """The cluster's id; refuses before anything is started where nobody answers or a topic is missing."""
+    topics = settings.topics
+    wanted = [*topics.events, topics.items, topics.recommendations, topics.dead_letters]
+    wanted += [topics.models, topics.control]
+    with connect(settings.broker) as admin:
+        check_topics(wanted, admin.list_topics(), settings.broker)
+        return str(admin.describe_cluster()["cluster_id"])
+
+
+def _check_web_port(settings: Settings) -> None:
+    worker = settings.worker
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((worker.web_bind, worker.web_port))
+        except OSError as error:
+            raise UsageError(
+                f"can't serve the figures at {worker.web_bind}:{worker.web_port}: {error.strerror}",
+                "Does another worker run here? Give this one its own port (`--set worker.web_port=6067`).",
+            ) from error
+
+
+def _quiet_loggers() -> None:
+    """Our own log says what happens; the libraries speak only when something is broken."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for name in ("faust", "mode"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("aiokafka", "kafka", "aiohttp.access"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,221 @@
+"""The Faust service that keeps the commit protocol.
+
+In: the lease, the input topics, the state folder. Out: a state that is exact, lists and dead letters. Never
+writes state without the offset it stands for, and never writes after something unexpected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import faust
+from aiokafka import ConsumerRecord
+
+from stream_app.between import Between
+from stream_app.failpoints import Failpoints
+from stream_app.followers import Followers
+from stream_app.freshness import WorkerMetrics
+from stream_app.lease import Lease
+from stream_app.log_reader import LogReader, ReadIds
+from stream_app.pipeline import Pipeline
+from stream_app.publish import Publisher
+from stream_app.session import PipelineError, Session
+from stream_app.settings import Settings
+from stream_app.state import StateStore
+from stream_app.state_folder import FolderLock
+from stream_app.suspects import Marker, NotTheDataError, find_culprits
+from stream_app.trial import Trial, read_suspects
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Build = Callable[[StateStore, int], Pipeline]
+"""An open state and the number of partitions → a pipeline that has loaded it."""
+
+
+class Ingest(faust.Service):
+    """Owns all partitions of the input topics while this worker has the group's lease.
+
+    1. Take the lease, open the state, read the topics' ids and offset ranges, and compare: another topic id
+       than the stored one, or a stored offset outside the range, stops the worker with the ways out. Only
+       then assign by hand and seek to the stored offsets (`log_reader`, `positions`).
+    2. Poll a batch. Drop records below the expected offset; a gap above it is accepted only when the broker
+       still holds the gap's first offset: then compaction or transactions explain it.
+    3. Decode and validate; what is bad goes to the dead letters and is counted, never raised.
+    4. Load the users of the batch; learn in order, then recommend (`pipeline`).
+    5. Publish lists and dead letters; their acknowledgements are awaited before the next commit, not before
+       the next batch (`publish`).
+    6. Commit: one batch with every dirty row, the models' figures and the next offset of every partition
+       (`state`). Due after `worker.commit_s` or `worker.commit_bytes`, at most `worker.commit_share` of the
+       time. What lies between two commits is redone from the log after a crash.
+    7. Commit to Kafka under the group's name: advisory, for lag tools.
+    8. On anything unexpected: write nothing, stop with a clear message, let the supervisor restart. A marker
+       names the batch; after `worker.restarts_before_bisect` restarts on the same one it is gone through
+       record by record on a copy of the state, and the culprit is dead-lettered (`suspects`).
+
+    Step 1 and the end are here; a `Session` does 2 to 7 over and over.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        settings: Settings,
+        lease: Lease,
+        lock: FolderLock,
+        build: Build,
+        load_snapshot: Callable[[Path], Any],
+        read_ids: ReadIds,
+        metrics: WorkerMetrics,
+        failpoints: Failpoints,
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._lease = lease
+        self._lock = lock
+        self._build = build
+        self._load_snapshot = load_snapshot
+        self._read_ids = read_ids
+        self._metrics = metrics
+        self._failpoints = failpoints
+        # One thread owns the recommender and the database: what it does is in one order.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pipeline")
+        self._work: asyncio.Task[None] | None = None
+        self._in_session = False
+        self.ended = asyncio.Event()
+        self.failure: BaseException | None = None
+
+    # -- life ------------------------------------------------------------------------------------------------
+    @faust.Service.task
+    async def _main(self) -> None:
+        self._work = asyncio.create_task(self._work_on(), name="ingest")
+        try:
+            await self._work
+        except asyncio.CancelledError:
+            log.debug("ingest was cancelled while it waited")
+        except Exception as error:
+            self.failure = error
+        finally:
+            self.ended.set()
+
+    async def on_stop(self) -> None:
+        """Let the batch in hand be finished and committed; what only waits is cancelled."""
+        if self._work is not None:
+            if not self._in_session:
+                self._work.cancel()
+            await self.ended.wait()
+        self._thread.shutdown()
+
+    def _go_on(self) -> bool:
+        return not self.should_stop and not self._lease.unsettled and self._lease.held
+
+    async def _work_on(self) -> None:
+        while not self.should_stop:
+            await self._lease.wait_held()
+            self._metrics.lease.set(1)
+            try:
+                await self._own()
+            finally:
+                self._metrics.lease.set(0)
+
+    def _in_thread(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    # -- step 1, and the end ---------------------------------------------------------------------------------
+    async def _own(self) -> None:
+        """From the lease given to the lease taken, or the stop."""
+        reach = self._failpoints.reach
+        directory = self._settings.worker.state_dir
+        reach("1-before")
+        store = await self._in_thread(partial(StateStore.open, directory, self._settings, lock=self._lock))
+        reach("1-opened")
+        marker = Marker(directory)
+        reader = LogReader(self._settings, directory, self._read_ids)
+        publisher = Publisher(self._settings, self._metrics)
+        followers = Followers(self._settings, self._metrics, self._load_snapshot)
+        try:
+            if store.changed_settings:
+                log.info("settings changed since the last run: %s", ", ".join(store.changed_settings))
+            await reader.connect()
+            await reader.assign(store.offsets, store.topic_ids)
+            await publisher.start()
+            await self.add_runtime_dependency(followers)
+            store.add_partitions(reader.facts.partitions)
+            marker.start(reader.offsets)
+            pipeline = await self._in_thread(self._build, store, reader.facts.partitions)
+            between = Between(
+                pipeline,
+                followers,
+                publisher,
+                self._metrics,
+                self._in_thread,
+                items_from={at: n for at, n in store.offsets.items() if at[0] == self._settings.topics.items},
+                refresh_users=self._settings.worker.refresh_users,
+            )
+            await followers.catch_up(between.apply_items)
+            session = Session(
+                self._settings, store, pipeline, reader, publisher, followers, between, marker, self._metrics,
+                self._failpoints, self._in_thread,
+            )  # fmt: skip
+            session.backlog = await self._search(store, reader, marker)
+            reach("1-after")
+            log.info("ready: %s", _standing(reader))
+            self._in_session = True
+            await self._run(session)
+            marker.clean()
+        except (PipelineError, NotTheDataError):
+            reach("8-before")
+            marker.close()
+            reach("8-after")
+            raise
+        except (Exception, asyncio.CancelledError):
+            marker.clean()
+            raise
+        finally:
+            self._in_session = False
+            await self.remove_dependency(followers)
+            await publisher.stop()
+            await reader.close()
+            await self._in_thread(store.close)
+
+    async def _search(self, store: StateStore, reader: LogReader, marker: Marker) -> list[ConsumerRecord]:
+        """Find the culprit where the worker came back too often; the records that were read on the way."""
+        if marker.restarts < self._settings.worker.restarts_before_bisect or not marker.missing(
+            reader.offsets
+        ):
+            return []
+        log.warning(
+            "the worker ended %d times at the same place: its records are tried one by one on a copy",
+            marker.restarts,
+        )
+        records = await read_suspects(reader, marker)
+        partitions = reader.facts.partitions
+        trial = Trial(store, self._settings, lambda copy: self._build(copy, partitions))
+        try:
+            await self._in_thread(find_culprits, marker, records, trial.fresh)
+        finally:
+            await self._in_thread(trial.close)
+        return records
+
+    async def _run(self, session: Session) -> None:
+        """Turns while the lease is ours; a rebalance that gives it back at once costs a pause, nothing
+        more."""
+        while True:
+            await session.work(self._go_on)
+            if self.should_stop:
+                break
+            settled = await self.wait(self._lease.wait_settled())
+            if settled.stopped or not settled.result:
+                break
+        await session.finish()
+
+
+def _standing(reader: LogReader) -> str:
+    """Where reading goes on, for the log."""
+    return ", ".join(f"{topic}-{number} from {offset}" for (topic, number), offset in reader.offsets.items())

@@ -1,0 +1,233 @@
+"""The input topics, read by hand: checked, assigned, sought; polled in batches without holes.
+
+In: the positions that the state holds. Out: records that are due, the lag, and an error with the ways out
+when log and state no longer fit together. Never joins a group (it commits offsets under the group's name, for
+lag tools only), never lets aiokafka choose an offset, and never decodes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import (
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+    UnsupportedCodecError,
+)
+
+from stream_app.connection import check_topics, start_client
+from stream_app.errors import HeadraceError
+from stream_app.positions import Expected, LogFacts, check_unchanged, refuse_gap, start_offsets
+from stream_app.registry import client_options
+from stream_app.settings import Settings
+from stream_app.state import Position
+from stream_app.state_folder import StateError
+
+log = logging.getLogger(__name__)
+
+ReadIds = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
+"""Topic names → their ids; a topic that does not exist is left out."""
+
+WATCH_S = 2.0
+PROBE_S = 3.0
+PATIENCE_S = 15.0
+METADATA_S = 15.0
+FETCH_BYTES = 1 << 20
+
+
+class LogReader:
+    """One reader of all partitions of all input topics.
+
+    Attributes:
+        facts: the topics as they were at `open`.
+        gaps: offsets that compaction or transactions left out so far.
+    """
+
+    facts: LogFacts
+
+    def __init__(self, settings: Settings, directory: Path, read_ids: ReadIds) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._read_ids = read_ids
+        self._topics = settings.topics.events
+        self._consumer = AIOKafkaConsumer(
+            group_id=settings.broker.group,
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            fetch_max_wait_ms=settings.worker.poll_ms,
+            max_partition_fetch_bytes=max(FETCH_BYTES, settings.topics.max_message_bytes),
+            metadata_max_age_ms=int(METADATA_S * 1000),
+            **client_options(settings.broker),
+        )
+        self._partitions: list[TopicPartition] = []
+        self._expected = Expected({})
+        self._trouble: HeadraceError | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._commit_failed = False
+        self.gaps = 0
+
+    @property
+    def offsets(self) -> dict[Position, int]:
+        """The next offset of each partition: what was polled lies before it."""
+        return dict(self._expected.offsets)
+
+    # -- step 1 ----------------------------------------------------------------------------------------------
+    async def connect(self) -> None:
+        """Connect, look at the topics.
+
+        Raises:
+            HeadraceError: no broker, a missing topic.
+        """
+        await start_client(self._consumer, self._settings.broker)
+        wanted = self._settings.topics
+        needed = [*wanted.events, wanted.recommendations, wanted.dead_letters]
+        check_topics(needed, await self._consumer.topics(), self._settings.broker)
+        self.facts = await self._look()
+
+    async def assign(self, stored: Mapping[Position, int], stored_ids: Mapping[str, str]) -> None:
+        """Check the stored positions against the log; only then assign and seek.
+
+        Raises:
+            StateError: they don't fit together.
+        """
+        starts = start_offsets(self._directory, stored, stored_ids, self.facts)
+        self._expected = Expected(starts)
+        self._partitions = [TopicPartition(*at) for at in starts]
+        self._consumer.assign(self._partitions)
+        for at, offset in starts.items():
+            self._consumer.seek(TopicPartition(*at), offset)
+        self._watch = asyncio.create_task(self._watch_log(), name="log-watch")
+
+    async def _look(self) -> LogFacts:
+        ids = await self._read_ids(self._topics)
+        check_topics(self._topics, ids, self._settings.broker)
+        at = [
+            TopicPartition(topic, number)
+            for topic in self._topics
+            for number in sorted(self._consumer.partitions_for_topic(topic) or await self._ask(topic))
+        ]
+        begins = await self._consumer.beginning_offsets(at)
+        ends = await self._consumer.end_offsets(at)
+        return LogFacts(
+            {topic: ids[topic] for topic in self._topics},
+            {(tp.topic, tp.partition): offset for tp, offset in begins.items()},
+            {(tp.topic, tp.partition): offset for tp, offset in ends.items()},
+        )
+
+    async def _ask(self, topic: str) -> set[int]:
+        # An assignment makes aiokafka fetch the topic's metadata; until then it knows nothing of it.
+        self._consumer.assign([TopicPartition(topic, 0)])
+        deadline = asyncio.get_running_loop().time() + self._settings.broker.connect_timeout_s
+        while not (numbers := self._consumer.partitions_for_topic(topic)):
+            if asyncio.get_running_loop().time() > deadline:
+                raise StateError(
+                    f"the broker at {self._settings.broker.url} does not show the partitions of topic {topic!r}",
+                    "Is it well? `headrace topics describe` shows what it knows.",
+                )
+            await asyncio.sleep(0.02)
+        return set(numbers)
+
+    # -- step 2 ----------------------------------------------------------------------------------------------
+    async def poll(self, limit: int) -> list[ConsumerRecord]:
+        """At most `limit` records that are due; none when nothing comes within `worker.poll_ms`.
+
+        Raises:
+            HeadraceError: log and state no longer fit together, or records can't be read.
+        """
+        if self._trouble is not None:
+            raise self._trouble
+        try:
+            batches = await self._consumer.getmany(
+                timeout_ms=self._settings.worker.poll_ms, max_records=limit
+            )
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+            await self._explain_range()
+            raise StateError(
+                f"the log does not have the offsets that are due: {error}", "Start the worker again."
+            ) from error
+        except TopicAuthorizationFailedError as error:
+            raise HeadraceError(
+                f"the broker does not let this worker read: {error}",
+                f"Grant READ on {', '.join(self._topics)} to its user.",
+            ) from error
+        except UnsupportedCodecError as error:
+            raise HeadraceError(
+                f"a record's compression can't be read: {error}", "Install the package cramjam."
+            ) from error
+        records: list[ConsumerRecord] = []
+        for tp, batch in batches.items():
+            due, gaps = self._expected.due((tp.topic, tp.partition), batch)
+            if gaps:
+                begin = (await self._consumer.beginning_offsets([tp]))[tp]
+                for gap in gaps:
+                    refuse_gap(gap, begin)
+                    self.gaps += gap.last - gap.first + 1
+            records += due
+        return records
+
+    def lag(self) -> int:
+        """Records in the log that were not polled, as of the last fetches."""
+        total = 0
+        for tp in self._partitions:
+            end = self._consumer.highwater(tp)
+            if end is not None:
+                total += max(0, end - self._expected.offsets[tp.topic, tp.partition])
+        return total
+
+    async def _explain_range(self) -> None:
+        facts = await self._look()
+        start_offsets(self._directory, self._expected.offsets, self.facts.ids, facts)
+
+    # -- step 7 ----------------------------------------------------------------------------------------------
+    async def commit_group(self, offsets: Mapping[Position, int]) -> None:
+        """Tell Kafka how far the group is. Advisory: a failure is logged once, and changes nothing."""
+        try:
+            await self._consumer.commit({TopicPartition(*at): offset for at, offset in offsets.items()})
+            self._commit_failed = False
+        except KafkaError as error:
+            if not self._commit_failed:
+                log.warning("lag tools see old offsets of group %r: %s", self._settings.broker.group, error)
+            self._commit_failed = True
+
+    # -- while it runs ---------------------------------------------------------------------------------------
+    async def _watch_log(self) -> None:
+        """Notice a broker that went away (and say so once), a topic made anew, added partitions."""
+        clock = asyncio.get_running_loop()
+        away_since: float | None = None
+        checked = clock.time()
+        while self._trouble is None:
+            await asyncio.sleep(WATCH_S)
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    await self._consumer.end_offsets(self._partitions[:1])
+                if away_since is not None or clock.time() - checked > METADATA_S:
+                    async with asyncio.timeout(PATIENCE_S):
+                        check_unchanged(self.facts, await self._look())
+                    checked = clock.time()
+            except HeadraceError as error:
+                self._trouble = error
+            except (KafkaError, TimeoutError, OSError):
+                if away_since is None:
+                    away_since = clock.time()
+                    log.warning(
+                        "the broker at %s does not answer: waiting for it. Nothing is lost: the state stands "
+                        "at the last commit, and the log is read on from there",
+                        self._settings.broker.url,
+                    )
+            else:
+                if away_since is not None:
+                    log.warning("the broker answers again after %.0f s: going on", clock.time() - away_since)
+                away_since = None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._consumer.stop()

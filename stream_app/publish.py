@@ -1,0 +1,205 @@
+"""Lists and dead letters out, each awaited until the broker has acknowledged it.
+
+In: `Outgoing` and `DeadLetter`. Out: records on `recommendations` and on the dead-letter topic, and how fresh
+they were. Never drops one: what a broker that went away did not take is sent again. It never decides what is
+sent."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.structs import RecordMetadata
+
+from stream_app.connection import start_client
+from stream_app.errors import HeadraceError
+from stream_app.freshness import APPEND, WORKER, WorkerMetrics
+from stream_app.records import Outgoing
+from stream_app.refusals import DeadLetter
+from stream_app.registry import client_options
+from stream_app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOG_APPEND_TIME = 1
+KEPT_BYTES = 64 << 10
+HEADER_BYTES = 64 << 10
+RETRY_S = 0.5
+MAX_PENDING = 20_000
+BATCH_BYTES = 256 << 10
+
+Header = tuple[str, bytes]
+
+
+class PublishError(HeadraceError):
+    """A record can't be published, and never will be as things are."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A record on its way. `number` is its place in the order of sending."""
+
+    number: int
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[Header]
+    outgoing: Outgoing | None
+    log_append: bool
+
+
+def letter_headers(letter: DeadLetter) -> list[Header]:
+    """Why a record is a dead letter, and where it came from."""
+    record = letter.record
+    return [
+        ("reason", letter.reason.encode()),
+        ("field", letter.field.encode()),
+        ("detail", letter.detail.encode()[: KEPT_BYTES // 4]),
+        ("source", f"{record.topic}-{record.partition}-{record.offset}".encode()),
+    ]
+
+
+def cut_letter(value: bytes, headers: list[Header]) -> tuple[bytes, list[Header]]:
+    """The first 64 KB of a value that the topic does not take whole, with its length and sha256."""
+    marks = [
+        ("truncated", b"true"),
+        ("length", str(len(value)).encode()),
+        ("sha256", hashlib.sha256(value).hexdigest().encode()),
+    ]
+    return value[:KEPT_BYTES], headers + marks
+
+
+class Publisher:
+    """Sends in the order of the calls. `acknowledged()` returns once everything sent so far has arrived.
+
+    A record that failed is sent again, unless a newer one with its key has gone out since: a compacted topic
+    keeps what was written last, and that must be the newest list.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: WorkerMetrics,
+        *,
+        clock: Callable[[], float] = lambda: time.time() * 1000,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._producer = AIOKafkaProducer(
+            acks="all",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=2 * settings.topics.max_message_bytes + HEADER_BYTES,
+            **client_options(settings.broker),
+        )
+        self._number = 0
+        self._pending = 0
+        self._failed: list[tuple[_Sent, BaseException]] = []
+        self._newest: dict[tuple[str, bytes | None], int] = {}
+        self._done = asyncio.Event()
+        self._done.set()
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            BrokerUnreachableError: nobody answers.
+        """
+        await start_client(self._producer, self._settings.broker)
+
+    async def recommendations(self, outgoing: Iterable[Outgoing], *, log_append: bool) -> None:
+        """Send lists; `log_append` says that the events' timestamps are the broker's."""
+        topic = self._settings.topics.recommendations
+        for one in outgoing:
+            self._number += 1
+            await self._send(_Sent(self._number, topic, one.key, one.value, [], one, log_append))
+
+    async def dead_letters(self, letters: Iterable[DeadLetter]) -> None:
+        """Send dead letters, their bytes untouched."""
+        topic = self._settings.topics.dead_letters
+        for letter in letters:
+            self._metrics.dead_letters.labels(letter.reason).inc()
+            self._number += 1
+            key, value = letter.record.key, letter.record.value
+            await self._send(_Sent(self._number, topic, key, value, letter_headers(letter), None, False))
+
+    async def acknowledged(self) -> None:
+        """Until all that was sent has arrived, however long the broker is away.
+
+        Raises:
+            PublishError: a record is refused for good.
+        """
+        while True:
+            await self._done.wait()
+            if not self._failed:
+                self._newest.clear()
+                return
+            failed, self._failed = self._failed, []
+            await asyncio.sleep(RETRY_S)
+            for sent, error in sorted(failed, key=lambda pair: pair[0].number):
+                if sent.outgoing is not None and self._newest[sent.topic, sent.key] > sent.number:
+                    continue
+                await self._send(self._again(sent, error))
+
+    async def stop(self) -> None:
+        """Close the connection; what is under way is waited for briefly."""
+        await self._producer.stop()
+
+    async def _send(self, sent: _Sent) -> None:
+        if self._pending >= MAX_PENDING:
+            await self._done.wait()
+        self._newest[sent.topic, sent.key] = sent.number
+        self._pending += 1
+        self._done.clear()
+        try:
+            future = await self._producer.send(sent.topic, sent.value, key=sent.key, headers=sent.headers)
+        except KafkaError as error:
+            self._finished()
+            self._failed.append((sent, error))
+        except BaseException:
+            self._finished()
+            raise
+        else:
+            future.add_done_callback(lambda done: self._on_done(sent, done))
+
+    def _on_done(self, sent: _Sent, done: asyncio.Future[RecordMetadata]) -> None:
+        self._finished()
+        if done.cancelled():
+            self._failed.append((sent, asyncio.CancelledError()))
+        elif (error := done.exception()) is not None:
+            self._failed.append((sent, error))
+        elif sent.outgoing is not None:
+            self._observe(sent.outgoing, done.result(), sent.log_append)
+
+    def _finished(self) -> None:
+        self._pending -= 1
+        if self._pending == 0:
+            self._done.set()
+
+    def _observe(self, one: Outgoing, at: RecordMetadata, log_append: bool) -> None:
+        if log_append and at.timestamp_type == LOG_APPEND_TIME:
+            ages, clock = [float(at.timestamp - then) for then in one.append_ms], APPEND
+        else:
+            ages, clock = [self._clock() - one.received_ms] * len(one.append_ms), WORKER
+        self._metrics.acknowledged(one.reason, ages, clock)
+
+    def _again(self, sent: _Sent, error: BaseException) -> _Sent:
+        """What to send after this failure; PublishError when nothing would help."""
+        if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+            if sent.outgoing is None and sent.value is not None and len(sent.value) > KEPT_BYTES:
+                sent.value, sent.headers = cut_letter(sent.value, sent.headers)
+                return sent
+        elif getattr(error, "retriable", False) or isinstance(error, asyncio.CancelledError):
+            return sent
+        raise PublishError(
+            f"a record of {len(sent.value or b'')} bytes for topic {sent.topic!r} is refused: {error}",
+            "See the topic's max.message.bytes and this user's rights (`headrace topics describe`). Nothing was "
+            "committed since; the worker redoes it from the log.",
+        ) from error
