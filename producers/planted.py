@@ -3,8 +3,9 @@
 In: sizes and a seed. Out: who likes what at each moment of the stream. Never makes a record.
 
 Items of a group stand on a ring. Who has taken an item mostly takes one of the next three on the ring, else
-a popular one of the group (long tail), now and then a popular one of any group. So a recommender that has
-learned lists the group's items for a user, and the ring's next ones first.
+a popular one of the group (long tail), now and then a popular one of any group; one that they had is passed
+over for the next, until they had all. So a recommender that has learned lists the group's items for a user,
+and the ring's next ones first.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class World:
                 self._move[user] = (int(draw() * events), other)
         self._birth = [0] * items
         late = int(items * new_items)
+        if items - late < groups:
+            raise ValueError(f"{late} of {items} items are new; each of the {groups} groups needs an old one")
         for n in range(late):
             lot = n * shape.bursts // late if shape.bursts else n
             self._birth[items - late + n] = (lot + 1) * events // ((shape.bursts or late) + 1)
@@ -118,34 +121,46 @@ class World:
         """A user, by activity."""
         return bisect_right(self._user_chance, draw.random())
 
-    def draw_item(self, user: int, last: int | None, number: int, draw: random.Random) -> tuple[int, bool]:
-        """The item of a user's next event, and whether it is of the user's group."""
+    def draw_item(
+        self, user: int, last: int | None, had: set[int], number: int, draw: random.Random
+    ) -> tuple[int, bool]:
+        """The item of a user's next event, and whether it is of the user's group.
+
+        `last` is the last item that the user took at home, `had` all that they took.
+        """
         home = self.group_of(f"u{user}", number)
         if draw.random() < self.shape.noise:
             group = int(draw.random() * self.shape.groups)
-            return self._popular(group, number, draw), group == home
+            return self._popular(group, had, number, draw), group == home
         if last is not None and last % self.shape.groups == home and draw.random() < self.shape.follow:
-            ring = self._ring[home]
             step = bisect_right(STEPS, draw.random()) + 1
-            item = ring[(last // self.shape.groups + step) % len(ring)]
-            if self._birth[item] <= number:
-                return item, True
-        return self._popular(home, number, draw), True
+            return self._first_new(self._ring[home], last // self.shape.groups + step, had, number), True
+        return self._popular(home, had, number, draw), True
 
-    def _popular(self, group: int, number: int, draw: random.Random) -> int:
+    def _popular(self, group: int, had: set[int], number: int, draw: random.Random) -> int:
         """An item of a group by popularity, which drifts through the group and favours the newest."""
         ranked = self._ranked[group]
         at = bisect_right(self._births[group], number) - 1
         birth = self._births[group][at]
         if 0 < birth >= number - HOT_FOR * self.events and draw.random() < HOT_SHARE:
-            return self._by_birth[group][at]
+            newest = self._by_birth[group][at]
+            if newest not in had:
+                return newest
         shift = int(self._drift * len(ranked) * number / max(1, self.events))
         first = bisect_right(self._rank_chance[group], draw.random())
-        for at in range(len(ranked)):
-            item = ranked[(first + shift + at) % len(ranked)]
+        return self._first_new(ranked, first + shift, had, number)
+
+    def _first_new(self, circle: list[int], start: int, had: set[int], number: int) -> int:
+        """The first item from `start` on that was born and not yet had; if all were had, the first born."""
+        first_born = -1
+        for at in range(start, start + len(circle)):
+            item = circle[at % len(circle)]
             if self._birth[item] <= number:
-                return item
-        raise AssertionError(f"group {group} has no item yet at event {number}")
+                if item not in had:
+                    return item
+                if first_born < 0:
+                    first_born = item
+        return first_born
 
 
 def _shuffled(items: list[int], draw: Callable[[], float]) -> list[int]:

@@ -209,11 +209,7 @@ class Simulation:
             sessions[place] = self.world.draw_user(draw)
         name = f"u{user}"
         state = states.setdefault(name, _User())
-        item, at_home = self.world.draw_item(user, state.last, number, draw)
-        for _ in range(4):  # people seldom take an item twice
-            if item not in state.had:
-                break
-            item, at_home = self.world.draw_item(user, item, number, draw)
+        item, at_home = self.world.draw_item(user, state.last, state.had, number, draw)
         state.had.add(item)
         if kind == "valid" and at_home:
             state.last = item
