@@ -3,7 +3,7 @@
     python -m benchmarks.echo [RATE] [SECONDS] [OUT_BYTES]
 
 Events come on a fixed schedule. A relay in a process of its own polls, sends one record of OUT_BYTES for each
-event and waits for the acknowledgements before it polls again: what a worker that computes nothing would do. The
+event and waits for the acknowledgements before it polls again, as a worker that computes nothing would. The
 latency is that of the worker's freshness: append time of the outgoing record minus append time of the event.
 """
 
