@@ -219,7 +219,7 @@ class Backtest:
             sample=self._sample(),
             pipeline=self.recommender.metrics(),
             coverage=self.scorer.coverage(),
-            novelty=_known(self.scorer.novelty()),
+            novelty=self.recommender.metrics()["novelty"],
             diversity=_known(self.scorer.diversity()),
             diversity_basis=self.basis,
             lists=self.scorer.n_lists,

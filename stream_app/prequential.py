@@ -76,7 +76,6 @@ class Prequential:
         signs = np.random.default_rng(0).integers(0, 2, (users, SKETCH)) if features is None else None
         self._signs = None if signs is None else (2 * signs - 1).astype(np.int8)
         self.n_lists = 0
-        self._bits, self._n_bits = 0.0, 0
         self._distance, self._n_distance = 0.0, 0
 
     def mark(self, user: I32, item: I32, ts: I64, status: U8, liked: Bool) -> Marks:
@@ -150,9 +149,6 @@ class Prequential:
         self.lists[made_for] = lists
         listed = lists[lists >= 0]
         self.shown += np.bincount(listed, minlength=len(self.shown))
-        information = metrics.self_information(self.counts)
-        self._bits += float(information[listed].sum())
-        self._n_bits += len(listed)
         sample = lists[(-self.n_lists) % DIVERSITY_EVERY :: DIVERSITY_EVERY]
         self.n_lists += len(lists)
         distance = metrics.diversity(sample, self._vectors())
@@ -169,10 +165,6 @@ class Prequential:
     def coverage(self) -> float:
         """Share of the items that occurred (or were listed) which were on a list."""
         return metrics.coverage(self.shown, int(np.count_nonzero((self.counts > 0) | (self.shown > 0))))
-
-    def novelty(self) -> float:
-        """Bits of a listed item, from the popularity at the time of the list."""
-        return self._bits / self._n_bits if self._n_bits else float("nan")
 
     def diversity(self) -> float:
         """Mean intra-list diversity of the sampled lists."""
