@@ -129,8 +129,8 @@ class DatasetBatches:
     def _admit(self, users: I64 | I32) -> None:
         table = self.recommender.users
         unknown = users[self._slot[users] < 0]
-        if table.room() < len(unknown):
-            self._make_room(len(unknown) + len(table) // 10)
+        while table.room() < len(unknown):  # the users unused for longest may be of this very block
+            self._make_room(len(unknown) - table.room() + len(table) // 10)
             unknown = users[self._slot[users] < 0]
         for code in unknown.tolist():
             user_id = self.dataset.user_ids[code]
