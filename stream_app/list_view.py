@@ -24,11 +24,9 @@ def title_of(item_id: str, titles: Titles) -> str:
 
 def reason_of(because: Because, titles: Titles) -> str:
     """Why the item is on the list, in words."""
-    if because.text:
-        return because.text
-    if because.item_id is not None:
+    if because.item_id is not None and (because.item_id in titles or not because.text):
         return f'because of "{title_of(because.item_id, titles)}"'
-    return ""
+    return because.text
 
 
 def headline(record: Recommendation) -> str:

@@ -7,7 +7,7 @@ joins a group and never decodes a value.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -46,8 +46,29 @@ class TopicReader:
         return [TopicPartition(topic, number) for number in sorted(self._partitions[topic])]
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset after the last record of each partition."""
-        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(list(partitions))
+        """The offset after the last record of each partition.
+
+        A broker's answer about offsets is only where we begin to look: the embedded broker counts the last
+        batch as one record. The high watermark that comes with a fetch is right on every broker.
+        """
+        wanted = list(partitions)
+        answered: dict[TopicPartition, int] = await self._consumer.end_offsets(wanted)
+        begins = await self._consumer.beginning_offsets(wanted)
+        filled = {at: end for at, end in answered.items() if end > begins[at]}
+        ends = {at: end for at, end in answered.items() if at not in filled}
+        if not filled:
+            return ends
+        self._consumer.assign(list(filled))
+        for at, end in filled.items():
+            self._consumer.seek(at, end)
+        patience = self._patience()
+        while filled:
+            await self._consumer.getmany(timeout_ms=20)
+            marks = {at: self._consumer.highwater(at) for at in filled}
+            known = {at: max(mark, filled[at]) for at, mark in marks.items() if mark is not None}
+            ends |= known
+            filled = {at: end for at, end in filled.items() if at not in known}
+            patience(bool(known), filled)
         return ends
 
     async def to_end(
@@ -55,8 +76,8 @@ class TopicReader:
     ) -> AsyncIterator[ConsumerRecord]:
         """Records up to the present end; with `last`, only those with the last so many offsets of each."""
         wanted = list(partitions)
-        begins = await self._consumer.beginning_offsets(wanted)
         ends = await self.ends(wanted)
+        begins = await self._consumer.beginning_offsets(wanted)
         starts = {at: begins[at] if last is None else max(begins[at], ends[at] - last) for at in wanted}
         open_ = {at for at in wanted if starts[at] < ends[at]}
         if not open_:
@@ -64,8 +85,7 @@ class TopicReader:
         self._consumer.assign(list(open_))
         for at in open_:
             self._consumer.seek(at, starts[at])
-        clock = asyncio.get_running_loop()
-        deadline = clock.time() + self._broker.connect_timeout_s
+        patience = self._patience()
         while open_:
             batches = await self._consumer.getmany(*open_, timeout_ms=100)
             for at, records in batches.items():
@@ -75,15 +95,26 @@ class TopicReader:
             # A position, not a record, shows the end: the last offsets may be markers or compacted away.
             reached = {at for at in open_ if await self._consumer.position(at) >= ends[at]}
             open_ -= reached
-            if batches or reached:
-                deadline = clock.time() + self._broker.connect_timeout_s
-            elif clock.time() > deadline:
-                behind = ", ".join(f"{at.topic}-{at.partition}" for at in sorted(open_))
-                waited = f"{self._broker.connect_timeout_s:g} s"
+            patience(bool(batches or reached), open_)
+
+    def _patience(self) -> Callable[[bool, Iterable[TopicPartition]], None]:
+        """To be told at each turn whether something came; raises TopicError when nothing has for a while."""
+        clock = asyncio.get_running_loop()
+        longest_s = self._broker.connect_timeout_s
+        came_at = clock.time()
+
+        def told(came: bool, waiting: Iterable[TopicPartition]) -> None:
+            nonlocal came_at
+            if came:
+                came_at = clock.time()
+            elif clock.time() - came_at > longest_s:
+                behind = ", ".join(f"{at.topic}-{at.partition}" for at in sorted(waiting))
                 raise TopicError(
-                    f"{behind} can't be read to the end: nothing came for {waited}",
+                    f"{behind} can't be read to the end: nothing came for {longest_s:g} s",
                     f"Is the broker at {self._broker.url} well? Try again when it answers.",
                 )
+
+        return told
 
     async def follow(
         self, starts: Mapping[TopicPartition, int], *, idle_ms: int = 250

@@ -69,8 +69,10 @@ def send(
 ) -> None:
     async def run() -> None:
         async with AIOKafkaProducer(bootstrap_servers=settings.broker.url) as producer:
+            # In one batch for each partition: a reader must not take a batch for a record.
             for key, value in records:
-                await producer.send_and_wait(topic, value, key=key, partition=partition)
+                await producer.send(topic, value, key=key, partition=partition)
+            await producer.flush()
 
     asyncio.run(run())
 
