@@ -17,6 +17,7 @@ from stream_app.connection import check_topics, start_client
 from stream_app.errors import HeadraceError
 from stream_app.registry import client_options
 from stream_app.settings import BrokerSettings, Settings
+from stream_app.topic_facts import offset_ranges
 
 FETCH_BYTES = 4 << 20
 
@@ -141,9 +142,22 @@ async def open_reader(settings: Settings) -> AsyncIterator[TopicReader]:
     )
     try:
         await start_client(consumer, broker)
-        # All topics are asked for, once: asking for one by name could create it.
-        topics = await consumer.topics()
-        known = {topic: consumer.partitions_for_topic(topic) or () for topic in topics}
-        yield TopicReader(consumer, broker, known)
+        yield TopicReader(consumer, broker, await _partitions(consumer, settings))
     finally:
         await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, settings: Settings) -> dict[str, list[int]]:
+    """Partition numbers of those of headrace's topics that exist.
+
+    All topics are asked for first: asking for a missing one by name could create it. What aiokafka keeps of that
+    answer are names only, on Kafka; so the partitions are asked for in a second step.
+    """
+    topics = settings.topics
+    wanted = {*topics.events, topics.items, topics.recommendations, topics.dead_letters}
+    there = sorted((wanted | {topics.models, topics.control}) & await consumer.topics())
+    known: dict[str, list[int]] = {topic: [] for topic in there}
+    if there:
+        for topic, number in await offset_ranges(settings.broker.url, there, settings.broker.security):
+            known[topic].append(number)
+    return known
