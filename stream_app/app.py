@@ -35,9 +35,13 @@ from stream_app.registry import client_options
 from stream_app.settings import BrokerSettings, Settings
 from stream_app.state import StateStore
 from stream_app.state_folder import FolderLock
-from stream_app.topic_facts import connect, topic_ids
+from stream_app.topic_facts import connect
+from stream_app.warm_up import new_recommender, warm_up
 
 log = logging.getLogger(__name__)
+
+FETCH_WAIT_MS = 500
+"""Kafka answers as soon as something is there; the embedded broker looks again only when this is over."""
 
 
 class Boot(BootStrategy):
@@ -68,14 +72,7 @@ def run_worker(settings: Settings, *, build: Build | None = None) -> int:
 
 def build_pipeline(settings: Settings, store: StateStore, partitions: int) -> Pipeline:
     """The recommender with all that the state holds, and the pipeline around it."""
-    from models.recommender import Recommender
-
-    recommender = Recommender(
-        settings.models,
-        weights=settings.events.weights,
-        default_weight=settings.events.default_weight,
-        seed=settings.seed,
-    )
+    recommender = new_recommender(settings)
     recommender.load(store.items(), store.model_meta())
     return Pipeline(settings, recommender, store.load_users, partitions=partitions)
 
@@ -92,10 +89,12 @@ async def _run(settings: Settings, build: Build) -> int:
     _check_web_port(settings)
     lock = FolderLock(settings.worker.state_dir)
     try:
-        cluster = await asyncio.to_thread(_check_broker, settings)
+        embedded = await asyncio.to_thread(_check_broker, settings) == EMBEDDED_CLUSTER
+        # Compiling holds the interpreter: it is done before there is a lease to lose.
+        await asyncio.to_thread(warm_up, settings)
         metrics = WorkerMetrics()
         lease = Lease(settings.broker.group)
-        app = _faust_app(settings, metrics, EMBEDDED_SESSION_S if cluster == EMBEDDED_CLUSTER else SESSION_S)
+        app = _faust_app(settings, metrics, EMBEDDED_SESSION_S if embedded else SESSION_S)
         lease.attach(app, settings.topics.control)
         ingest = Ingest(
             settings,
@@ -103,9 +102,9 @@ async def _run(settings: Settings, build: Build) -> int:
             lock,
             build,
             lambda folder: load_snapshot(settings, folder),
-            lambda names: topic_ids(settings.broker.url, names, settings.broker.security),
             metrics,
             Failpoints.from_environment(),
+            fetch_wait_ms=settings.worker.poll_ms if embedded else FETCH_WAIT_MS,
         )
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -25,6 +25,8 @@ from stream_app.freshness import WorkerMetrics
 from stream_app.model_versions import ModelsView
 from stream_app.registry import client_options
 from stream_app.settings import Settings
+from stream_app.topic_facts import offset_ranges
+from stream_app.topic_reader import TopicReader
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,7 @@ class Followers(faust.Service):
         self._items: list[ConsumerRecord] = []
         self._swap: Swap | None = None
         self._wanted = ""
+        self._ends: dict[TopicPartition, int] = {}
         self._behind: set[TopicPartition] = set()
         self._room = asyncio.Event()
         self._news = asyncio.Event()
@@ -138,23 +141,22 @@ class Followers(faust.Service):
 
     # -- the service -----------------------------------------------------------------------------------------
     async def on_start(self) -> None:
-        topics = self._settings.topics
-        await start_client(self._consumer, self._settings.broker)
+        """Find the topics' beginnings and ends.
+
+        Raises:
+            HeadraceError: no broker, a missing topic.
+        """
+        broker, topics = self._settings.broker, self._settings.topics
         names = [topics.items, topics.models, topics.control]
-        check_topics(names, await self._consumer.topics(), self._settings.broker)
-        at = [TopicPartition(name, 0) for name in names]
-        self._consumer.assign(at)
-        at = [
-            TopicPartition(name, n)
-            for name in names
-            for n in sorted(self._consumer.partitions_for_topic(name) or [0])
-        ]
-        self._consumer.assign(at)
-        begins = await self._consumer.beginning_offsets(at)
-        self._ends = await self._consumer.end_offsets(at)
+        await start_client(self._consumer, broker)
+        check_topics(names, await self._consumer.topics(), broker)
+        ranges = await offset_ranges(broker.url, names, broker.security)
+        begins = {TopicPartition(*at): begin for at, (begin, _) in ranges.items()}
+        self._ends = await TopicReader(self._consumer, broker, {}).ends(begins)
+        self._consumer.assign(list(begins))
         for tp, begin in begins.items():
             self._consumer.seek(tp, begin)
-        self._behind = {tp for tp in at if begins[tp] < self._ends[tp]}
+        self._behind = {tp for tp, end in self._ends.items() if begins[tp] < end}
 
     @faust.Service.task
     async def _follow(self) -> None:

@@ -22,7 +22,7 @@ from stream_app.failpoints import Failpoints
 from stream_app.followers import Followers
 from stream_app.freshness import WorkerMetrics
 from stream_app.lease import Lease
-from stream_app.log_reader import LogReader, ReadIds
+from stream_app.log_reader import LogReader
 from stream_app.pipeline import Pipeline
 from stream_app.publish import Publisher
 from stream_app.session import PipelineError, Session
@@ -71,9 +71,10 @@ class Ingest(faust.Service):
         lock: FolderLock,
         build: Build,
         load_snapshot: Callable[[Path], Any],
-        read_ids: ReadIds,
         metrics: WorkerMetrics,
         failpoints: Failpoints,
+        *,
+        fetch_wait_ms: int,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -81,9 +82,9 @@ class Ingest(faust.Service):
         self._lock = lock
         self._build = build
         self._load_snapshot = load_snapshot
-        self._read_ids = read_ids
         self._metrics = metrics
         self._failpoints = failpoints
+        self._fetch_wait_ms = fetch_wait_ms
         # One thread owns the recommender and the database: what it does is in one order.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pipeline")
         self._work: asyncio.Task[None] | None = None
@@ -136,7 +137,7 @@ class Ingest(faust.Service):
         store = await self._in_thread(partial(StateStore.open, directory, self._settings, lock=self._lock))
         reach("1-opened")
         marker = Marker(directory)
-        reader = LogReader(self._settings, directory, self._read_ids)
+        reader = LogReader(self._settings, directory, fetch_wait_ms=self._fetch_wait_ms)
         publisher = Publisher(self._settings, self._metrics)
         followers = Followers(self._settings, self._metrics, self._load_snapshot)
         try:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -20,18 +21,17 @@ from aiokafka.errors import (
     UnsupportedCodecError,
 )
 
-from stream_app.connection import check_topics, start_client
+from stream_app.connection import BrokerUnreachableError, check_topics, start_client
 from stream_app.errors import HeadraceError
 from stream_app.positions import Expected, LogFacts, check_unchanged, refuse_gap, start_offsets
 from stream_app.registry import client_options
 from stream_app.settings import Settings
 from stream_app.state import Position
 from stream_app.state_folder import StateError
+from stream_app.topic_facts import offset_ranges, topic_ids
+from stream_app.topic_reader import TopicReader
 
 log = logging.getLogger(__name__)
-
-ReadIds = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]
-"""Topic names → their ids; a topic that does not exist is left out."""
 
 WATCH_S = 2.0
 PROBE_S = 3.0
@@ -43,6 +43,9 @@ FETCH_BYTES = 1 << 20
 class LogReader:
     """One reader of all partitions of all input topics.
 
+    Args:
+        fetch_wait_ms: how long the broker may keep a fetch open while there is nothing new.
+
     Attributes:
         facts: the topics as they were at `open`.
         gaps: offsets that compaction or transactions left out so far.
@@ -50,17 +53,16 @@ class LogReader:
 
     facts: LogFacts
 
-    def __init__(self, settings: Settings, directory: Path, read_ids: ReadIds) -> None:
+    def __init__(self, settings: Settings, directory: Path, *, fetch_wait_ms: int = 500) -> None:
         self._settings = settings
         self._directory = directory
-        self._read_ids = read_ids
         self._topics = settings.topics.events
         self._consumer = AIOKafkaConsumer(
             group_id=settings.broker.group,
             auto_offset_reset="none",
             enable_auto_commit=False,
             isolation_level="read_committed",
-            fetch_max_wait_ms=settings.worker.poll_ms,
+            fetch_max_wait_ms=fetch_wait_ms,
             max_partition_fetch_bytes=max(FETCH_BYTES, settings.topics.max_message_bytes),
             metadata_max_age_ms=int(METADATA_S * 1000),
             **client_options(settings.broker),
@@ -96,6 +98,7 @@ class LogReader:
         Raises:
             StateError: they don't fit together.
         """
+        self.facts = await self._with_true_ends(stored)
         starts = start_offsets(self._directory, stored, stored_ids, self.facts)
         self._expected = Expected(starts)
         self._partitions = [TopicPartition(*at) for at in starts]
@@ -105,33 +108,27 @@ class LogReader:
         self._watch = asyncio.create_task(self._watch_log(), name="log-watch")
 
     async def _look(self) -> LogFacts:
-        ids = await self._read_ids(self._topics)
-        check_topics(self._topics, ids, self._settings.broker)
-        at = [
-            TopicPartition(topic, number)
-            for topic in self._topics
-            for number in sorted(self._consumer.partitions_for_topic(topic) or await self._ask(topic))
-        ]
-        begins = await self._consumer.beginning_offsets(at)
-        ends = await self._consumer.end_offsets(at)
+        broker = self._settings.broker
+        ids = await topic_ids(broker.url, self._topics, broker.security)
+        check_topics(self._topics, ids, broker)
+        ranges = await offset_ranges(broker.url, self._topics, broker.security)
         return LogFacts(
             {topic: ids[topic] for topic in self._topics},
-            {(tp.topic, tp.partition): offset for tp, offset in begins.items()},
-            {(tp.topic, tp.partition): offset for tp, offset in ends.items()},
+            {at: begin for at, (begin, _) in ranges.items()},
+            {at: end for at, (_, end) in ranges.items()},
         )
 
-    async def _ask(self, topic: str) -> set[int]:
-        # An assignment makes aiokafka fetch the topic's metadata; until then it knows nothing of it.
-        self._consumer.assign([TopicPartition(topic, 0)])
-        deadline = asyncio.get_running_loop().time() + self._settings.broker.connect_timeout_s
-        while not (numbers := self._consumer.partitions_for_topic(topic)):
-            if asyncio.get_running_loop().time() > deadline:
-                raise StateError(
-                    f"the broker at {self._settings.broker.url} does not show the partitions of topic {topic!r}",
-                    "Is it well? `headrace topics describe` shows what it knows.",
-                )
-            await asyncio.sleep(0.02)
-        return set(numbers)
+    async def _with_true_ends(self, stored: Mapping[Position, int]) -> LogFacts:
+        """The facts, where a stored offset lies beyond the end with the end that a fetch shows.
+
+        The embedded broker's answer counts the last batch as one record.
+        """
+        ends = dict(self.facts.ends)
+        beyond = [TopicPartition(*at) for at, end in ends.items() if stored.get(at, 0) > end]
+        if beyond:
+            found = await TopicReader(self._consumer, self._settings.broker, {}).ends(beyond)
+            ends |= {(tp.topic, tp.partition): end for tp, end in found.items()}
+        return replace(self.facts, ends=ends)
 
     # -- step 2 ----------------------------------------------------------------------------------------------
     async def poll(self, limit: int) -> list[ConsumerRecord]:
@@ -200,19 +197,16 @@ class LogReader:
         """Notice a broker that went away (and say so once), a topic made anew, added partitions."""
         clock = asyncio.get_running_loop()
         away_since: float | None = None
-        checked = clock.time()
+        looked = clock.time()
         while self._trouble is None:
             await asyncio.sleep(WATCH_S)
             try:
-                async with asyncio.timeout(PROBE_S):
-                    await self._consumer.end_offsets(self._partitions[:1])
-                if away_since is not None or clock.time() - checked > METADATA_S:
-                    async with asyncio.timeout(PATIENCE_S):
-                        check_unchanged(self.facts, await self._look())
-                    checked = clock.time()
-            except HeadraceError as error:
-                self._trouble = error
-            except (KafkaError, TimeoutError, OSError):
+                if away_since is None and clock.time() - looked < METADATA_S and await self._answers():
+                    continue
+                async with asyncio.timeout(PATIENCE_S):
+                    check_unchanged(self.facts, await self._look())
+                looked = clock.time()
+            except (BrokerUnreachableError, KafkaError, TimeoutError, OSError):
                 if away_since is None:
                     away_since = clock.time()
                     log.warning(
@@ -220,10 +214,20 @@ class LogReader:
                         "at the last commit, and the log is read on from there",
                         self._settings.broker.url,
                     )
+            except HeadraceError as error:
+                self._trouble = error
             else:
                 if away_since is not None:
                     log.warning("the broker answers again after %.0f s: going on", clock.time() - away_since)
                 away_since = None
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_S):
+                await self._consumer.end_offsets(self._partitions[:1])
+        except (KafkaError, TimeoutError):
+            return False
+        return True
 
     async def close(self) -> None:
         """Close the connection."""

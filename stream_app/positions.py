@@ -56,7 +56,7 @@ def start_offsets(
     for topic, topic_id in now.ids.items():
         if stored_ids.get(topic, topic_id) != topic_id:
             raise StateError(
-                f"topic {topic!r} was deleted and made anew: the state in {directory} was learned from the one "
+                f"topic {topic!r} was deleted and made anew: the state in {directory} is of the one "
                 f"with id {stored_ids[topic]}, and now it has id {topic_id}",
                 _NEW_STATE,
             )
@@ -69,8 +69,8 @@ def start_offsets(
         end = now.ends[topic, number]
         if at > end:
             raise StateError(
-                f"{topic}-{number}: the state in {directory} stands at offset {at}, beyond the end of the log "
-                f"at {end}: the log has lost records that the state has learned from, or it is another log",
+                f"{topic}-{number}: the state in {directory} stands at offset {at}, beyond the end of the "
+                f"log at {end}: the log has lost records that the state has learned from, or it is another log",
                 f"Is this the right broker? {_NEW_STATE}",
             )
         if at < offset:
@@ -149,8 +149,8 @@ _NEW_STATE = (
 def _partitions_added(topic: str, had: int, has: int) -> StateError:
     return StateError(
         f"topic {topic!r} had {had} partitions and now has {has}: users have moved to other partitions",
-        "Their rows and their order would be torn apart. Make a new topic with the new number, replay into it, "
-        "and start over in a new --state-dir.",
+        "Their rows and their order would be torn apart. Make a new topic with the new number, replay into "
+        "it, and start over in a new --state-dir.",
     )
 
 

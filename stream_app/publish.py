@@ -200,6 +200,6 @@ class Publisher:
             return sent
         raise PublishError(
             f"a record of {len(sent.value or b'')} bytes for topic {sent.topic!r} is refused: {error}",
-            "See the topic's max.message.bytes and this user's rights (`headrace topics describe`). Nothing was "
-            "committed since; the worker redoes it from the log.",
+            "See the topic's max.message.bytes and this user's rights (`headrace topics describe`). Nothing "
+            "was committed since; the worker redoes it from the log.",
         ) from error

@@ -170,7 +170,7 @@ class Session:
             raise PipelineError(
                 f"{_extent(records)} could not be processed: {type(error).__name__}: {error}",
                 "Nothing was written: start the worker again and it redoes them from the log. If one record is "
-                f"at fault it is found after {self._worker.restarts_before_bisect} restarts and dead-lettered.",
+                f"at fault, it is found after {self._worker.restarts_before_bisect} restarts, dead-lettered.",
             ) from error
         self._metrics.batch_ms.observe((time.perf_counter() - started) * 1000)
         self._metrics.counted(processed.counts)

@@ -158,8 +158,8 @@ def find_culprits(
             marker.forgive()
             raise NotTheDataError(
                 f"{tried} of {len(records)} records can't be processed (the last: {last})",
-                "That is a fault of the program or its settings, not of the records: nothing was dead-lettered or "
-                "written. See the tracebacks in the log.",
+                "That is a fault of the program or its settings, not of the records: nothing was dead-lettered "
+                "or written. See the log.",
             )
 
 

@@ -1,0 +1,189 @@
+"""What the tests of the worker share: a worker in a process of its own, traffic, and a look at what it
+left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import ConsumerRecord
+
+from models.recommender import Recommender
+from models.user_rows import unpack_row
+from stream_app.broker import Broker, free_port
+from stream_app.coverage import Coverage, check
+from stream_app.settings import Settings, TopicSettings, load
+from stream_app.state import StateStore
+from stream_app.topic_reader import open_reader
+from stream_app.topics import create
+from stream_app.worker_metrics import Sample, read_sample
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 90.0
+
+
+@dataclass
+class Worker:
+    """A worker process; its log is in a file beside the state folder."""
+
+    settings: Settings
+    overrides: Mapping[str, Any]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._log = Path(f"{self.settings.worker.state_dir}.log")
+        self._log_from = self._log.stat().st_size if self._log.exists() else 0
+        with self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.worker_main", json.dumps(dict(self.overrides))],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONWARNINGS": "ignore", **self.environment},
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def said(self) -> str:
+        """What this process has logged so far."""
+        with self._log.open() as file:
+            file.seek(self._log_from)
+            return file.read()
+
+    def sample(self) -> Sample | None:
+        return read_sample(f"http://127.0.0.1:{self.settings.worker.web_port}/metrics")
+
+    def until(self, condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+        """Wait for a condition while the process lives."""
+        deadline = time.monotonic() + patience_s
+        while not condition():
+            assert self.process.poll() is None, f"the worker ended before {what}:\n{self.said}"
+            assert time.monotonic() < deadline, f"no {what} within {patience_s:g} s:\n{self.said[-4000:]}"
+            time.sleep(0.05)
+
+    def until_said(self, text: str) -> None:
+        self.until(lambda: text in self.said, f"{text!r} in the log")
+
+    def until_events(self, count: int) -> None:
+        """Wait until so many events are accepted, counted since the state was empty, and nothing is left."""
+
+        def there() -> bool:
+            sample = self.sample()
+            return sample is not None and sample.events >= count and sample.lag == 0
+
+        self.until(there, f"{count} events")
+
+    def wait(self, patience_s: float = PATIENCE_S) -> int:
+        """The exit code, once the process has ended."""
+        try:
+            return self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the worker did not end:\n{self.said[-4000:]}") from None
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass
+class Stage:
+    """A broker with fresh topics and an empty state folder."""
+
+    broker: Broker
+    topics: TopicSettings
+    directory: Path
+    partitions: int = 4
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        self.started: list[Worker] = []
+        create(self.settings.broker, self.topics, self.partitions)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        return {
+            "broker.url": self.broker.address,
+            "broker.group": self.topics.events[0],
+            "broker.connect_timeout_s": 5,
+            "worker.state_dir": str(self.directory / "state"),
+            "worker.web_port": self.port,
+            "worker.commit_s": 0.2,
+            "models.transformer.enabled": False,
+            "topics": self.topics.model_dump(mode="json"),
+            **self.options,
+        }
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.overrides)
+
+    def worker(self, environment: Mapping[str, str] | None = None, **changes: Any) -> Worker:
+        overrides = self.overrides | {name.replace("__", "."): value for name, value in changes.items()}
+        worker = Worker(load(overrides), overrides, environment or {})
+        self.started.append(worker)
+        return worker
+
+    def close(self) -> None:
+        for worker in self.started:
+            worker.kill()
+
+    # -- what is there afterwards ----------------------------------------------------------------------------
+    def coverage(self) -> Coverage:
+        async def judge() -> Coverage:
+            async with open_reader(self.settings) as reader:
+                return await check(reader, self.settings)
+
+        return asyncio.run(judge())
+
+    def records(self, topic: str) -> list[ConsumerRecord]:
+        """Everything that is on a topic."""
+
+        async def read() -> list[ConsumerRecord]:
+            async with open_reader(self.settings) as reader:
+                return [record async for record in reader.to_end(reader.partitions(topic))]
+
+        return asyncio.run(read())
+
+    def dead_letters(self) -> Counter[str]:
+        """Distinct sources of dead letters, by reason."""
+        letters = {}
+        for record in self.records(self.topics.dead_letters):
+            headers = dict(record.headers)
+            letters[headers["source"]] = headers["reason"].decode()
+        return Counter(letters.values())
+
+    def accepted(self) -> dict[str, int]:
+        """User → events accepted, as the state of the stopped worker says."""
+        with StateStore.read(self.settings.worker.state_dir) as store:
+            return {
+                user: unpack_row(row).events
+                for partition in store.partitions()
+                for user, row in store.users(partition)
+            }
+
+    def figures(self) -> dict[str, float]:
+        """The models' own figures in the state of the stopped worker."""
+        settings = self.settings
+        with StateStore.read(settings.worker.state_dir) as store:
+            recommender = Recommender(settings.models, weights=settings.events.weights, seed=settings.seed)
+            recommender.load(store.items(), store.model_meta())
+            return recommender.metrics()
+
+    def offsets(self) -> dict[tuple[str, int], int]:
+        with StateStore.read(self.settings.worker.state_dir) as store:
+            return store.offsets
