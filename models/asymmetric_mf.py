@@ -137,7 +137,7 @@ def learn(
             count += 1
     top = np.float32(-1e30)
     for j in range(count):
-        logit[j] = score(m, user, drawn[j])
+        logit[j] = dot(user, m.y[drawn[j]]) + m.bias[drawn[j]]
         top = max(top, logit[j])
     total = np.float32(0.0)
     for j in range(count):

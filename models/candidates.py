@@ -17,8 +17,10 @@ from models.base import F32, F64, I32, U64
 from models.blend import Blend
 from models.catalogue import ItemColumns
 from models.covisit import LANES, Covisit, Readings
-from models.kernels import kernel
+from models.kernels import REASSOCIATE, kernel
 from models.popularity import TOP, Popularity
+
+NO_ROWS = np.empty(0, np.int32)
 
 
 class State(NamedTuple):
@@ -113,66 +115,38 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
     )  # fmt: skip
 
 
-@kernel
-def _push(heap: I32, score: F32, n: int, slot: int, value: float, order: U64) -> int:
-    """Keep the best in a heap whose root is the worst of them; ties go to the lower item id."""
-    if n == len(heap):
-        root = heap[0]
-        if value < score[0] or (value == score[0] and order[slot] >= order[root]):
-            return n
-        at = 0
-        while True:
-            child = 2 * at + 1
-            if child >= n:
-                break
-            right = child + 1
-            if right < n and (
-                score[right] < score[child]
-                or (score[right] == score[child] and order[heap[right]] > order[heap[child]])
-            ):
-                child = right
-            if score[child] > value or (score[child] == value and order[heap[child]] < order[slot]):
-                break
-            heap[at], score[at] = heap[child], score[child]
-            at = child
-        heap[at], score[at] = slot, value
-        return n
-    at = n
-    while at > 0:
-        parent = (at - 1) // 2
-        if score[parent] < value or (score[parent] == value and order[heap[parent]] > order[slot]):
-            break
-        heap[at], score[at] = heap[parent], score[parent]
-        at = parent
-    heap[at], score[at] = slot, value
-    return n + 1
+@kernel(fastmath=REASSOCIATE)
+def best_by_product(
+    vectors: F32,
+    bias: F32,
+    vector: F32,
+    row_of: I32,
+    slots: int,
+    blocked: I32,
+    mark: int,
+    items: ItemColumns,
+    heap: I32,
+    heap_score: F32,
+) -> int:
+    """Fill the heap with the allowed items of the highest `vectors[row] · vector + bias[row]`; how many they are.
 
-
-@kernel
-def _choose(x: Scratch, n: int, mark: int, slot: int) -> int:
-    if x.chosen[slot] == mark or n >= len(x.slots):
-        return n
-    x.chosen[slot] = mark
-    x.slots[n] = slot
-    return n + 1
-
-
-@kernel
-def _read(state: State, fixed: Fixed, x: Scratch, slot: int, mark: int) -> None:
-    """Finish an item's readings: what the history says, the back-off, the column's power."""
-    r = fixed.readings
-    covisit.column_factors(state.covisit, r, slot)
-    if x.stamp[slot] != mark:
-        x.stamp[slot] = mark
-        for lane in range(LANES):
-            x.sums[slot, lane] = 0.0
-    total = state.popularity.total[fixed.plain]
-    share = state.popularity.mass[slot, fixed.plain] / total if total > 0.0 else 0.0
-    back = np.float32(r.popularity * r.shrinkage * share)
-    for lane in range(r.count):
-        x.sums[slot, lane] = (x.sums[slot, lane] + back * x.base[lane]) * state.covisit.column_factor[
-            slot, lane
-        ]
+    Items without an event are left out; an empty `row_of` says that rows are slots.
+    """
+    born, available, order = items.born, items.available, items.order
+    kept, bound = 0, np.float32(-np.inf)
+    by_slot = len(row_of) == 0
+    for slot in range(slots):
+        row = slot if by_slot else row_of[slot]
+        if row < 0 or born[slot] < 0 or blocked[slot] == mark or available[slot] == 0:
+            continue
+        value = bias[row]
+        for f in range(len(vector)):
+            value += vectors[row, f] * vector[f]
+        if kept == len(heap) and value < bound:
+            continue
+        kept = policy.push(heap, heap_score, kept, slot, value, order)
+        bound = heap_score[0]
+    return kept
 
 
 @kernel
@@ -199,107 +173,145 @@ def retrieve(
     Returns:
         The number of candidates, and of items that the history touched (`x.touched`).
     """
-    items, r = state.items, fixed.readings
+    items, r, pop = state.items, fixed.readings, state.popularity
+    available, order, blocked, chosen, out, sums = (
+        items.available, items.order, x.blocked, x.chosen, x.slots, x.sums,
+    )  # fmt: skip
     for k in range(n):
         x.history[k] = slot_of[history[k]]
     covisit.coefficients(state.covisit, r, x.history, n, x.coefficient, x.base)
     touched = covisit.accumulate(
-        state.covisit, r, slot_of, x.history, n, x.coefficient, x.sums, x.stamp, mark, x.touched
+        state.covisit, r, slot_of, x.history, n, x.coefficient, sums, x.stamp, mark, x.touched
     )
-    inverse = np.zeros(LANES, np.float32)
+    mass, total = pop.mass[:, fixed.plain], pop.total[fixed.plain]
+    covisit.finish(state.covisit, r, x.touched, touched, mass, total, x.base, sums, x.stamp, mark)
+    share = np.zeros(LANES, np.float32)
     for t in range(touched):
         slot = x.touched[t]
-        _read(state, fixed, x, slot, mark)
-        if policy.allowed(x.blocked, mark, items.available, slot):
-            for lane in range(r.count):
-                inverse[lane] += x.sums[slot, lane]
-    for lane in range(r.count):
-        inverse[lane] = 1.0 / inverse[lane] if inverse[lane] > 0.0 else 0.0
-    kept = 0
+        if blocked[slot] != mark and available[slot] != 0:
+            for lane in range(LANES):
+                share[lane] += sums[slot, lane]
+    for lane in range(LANES):
+        share[lane] = np.float32(1.0) / share[lane] if share[lane] > 0.0 else np.float32(0.0)
+    kept, bound = 0, np.float32(-np.inf)
     heap, heap_score = x.heap[: fixed.candidates], x.heap_score[: fixed.candidates]
     for t in range(touched):
         slot = x.touched[t]
-        if policy.allowed(x.blocked, mark, items.available, slot):
+        if blocked[slot] != mark and available[slot] != 0:
             value = np.float32(0.0)
             for lane in range(LANES):
-                value += x.sums[slot, lane] * inverse[lane]
-            kept = _push(heap, heap_score, kept, slot, value, items.order)
+                value += sums[slot, lane] * share[lane]
+            if kept == len(heap) and value < bound:
+                continue
+            kept = policy.push(heap, heap_score, kept, slot, value, order)
+            bound = heap_score[0]
     count = 0
     for j in range(kept):
-        count = _choose(x, count, mark, heap[j])
-    for p in range(len(state.popularity.total)):
+        chosen[heap[j]] = mark
+        out[count] = heap[j]
+        count += 1
+    for p in range(len(pop.total)):
         taken = 0
         for j in range(TOP):
-            slot = state.popularity.top[p, j]
+            slot = pop.top[p, j]
             if slot < 0 or taken == fixed.popular:
                 break
-            if policy.allowed(x.blocked, mark, items.available, slot):
-                count = _choose(x, count, mark, slot)
+            if blocked[slot] != mark and available[slot] != 0:
                 taken += 1
+                if chosen[slot] != mark:
+                    chosen[slot] = mark
+                    out[count] = slot
+                    count += 1
     if fixed.dense > 0 and slots <= fixed.dense_limit:
         heap, heap_score = x.heap[: fixed.dense], x.heap_score[: fixed.dense]
-        if asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user) > 0.0:
+        length = asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user)
+        for source in range(2):
             kept = 0
-            for slot in range(slots):
-                if items.born[slot] >= 0 and policy.allowed(x.blocked, mark, items.available, slot):
-                    value = asymmetric_mf.score(state.amf, x.user, slot)
-                    kept = _push(heap, heap_score, kept, slot, value, items.order)
+            if source == 0 and length > 0.0:
+                kept = best_by_product(
+                    state.amf.y,
+                    state.amf.bias,
+                    x.user,
+                    NO_ROWS,
+                    slots,
+                    blocked,
+                    mark,
+                    items,
+                    heap,
+                    heap_score,
+                )
+            elif source == 1 and reranked.on:
+                kept = best_by_product(
+                    reranked.items, reranked.bias, vector, reranked.row_of, slots, blocked, mark, items,
+                    heap, heap_score,
+                )  # fmt: skip
             for j in range(kept):
-                count = _choose(x, count, mark, heap[j])
-        if reranked.on:
-            kept = 0
-            for slot in range(slots):
-                row = reranked.row_of[slot]
-                if (
-                    row >= 0
-                    and items.number[slot] >= 0
-                    and policy.allowed(x.blocked, mark, items.available, slot)
-                ):
-                    value = asymmetric_mf.dot(reranked.items[row], vector) + reranked.bias[row]
-                    kept = _push(heap, heap_score, kept, slot, value, items.order)
-            for j in range(kept):
-                count = _choose(x, count, mark, heap[j])
+                if chosen[heap[j]] != mark:
+                    chosen[heap[j]] = mark
+                    out[count] = heap[j]
+                    count += 1
     if count < fixed.k:
         for slot in range(slots):
             if count >= 4 * fixed.k:
                 break
-            if items.born[slot] >= 0 and policy.allowed(x.blocked, mark, items.available, slot):
-                count = _choose(x, count, mark, slot)
+            if (
+                items.born[slot] >= 0
+                and blocked[slot] != mark
+                and available[slot] != 0
+                and chosen[slot] != mark
+            ):
+                chosen[slot] = mark
+                out[count] = slot
+                count += 1
+    fresh = 0
     for j in range(count):
-        if x.stamp[x.slots[j]] != mark:
-            _read(state, fixed, x, x.slots[j], mark)
+        if x.stamp[out[j]] != mark:
+            x.touched[touched + fresh] = out[j]
+            fresh += 1
+    covisit.finish(
+        state.covisit,
+        r,
+        x.touched[touched : touched + fresh],
+        fresh,
+        mass,
+        total,
+        x.base,
+        sums,
+        x.stamp,
+        mark,
+    )
     return count, touched
 
 
 @kernel
-def _log_shares(x: Scratch, n: int, f: int, floor: float) -> None:
+def _log_shares(features: F32, n: int, f: int, floor: float) -> None:
     """Turn column `f` from masses into centred logarithms of shares, none below `floor`."""
     total = 0.0
     for j in range(n):
-        total += x.features[j, f]
+        total += features[j, f]
     if total <= 0.0:
         for j in range(n):
-            x.features[j, f] = 0.0
+            features[j, f] = 0.0
         return
     scale, low = np.float32(1.0 / total), np.float32(floor)
     mean = 0.0
     for j in range(n):
-        value = math.log(max(x.features[j, f] * scale, low))
-        x.features[j, f] = value
+        value = math.log(max(features[j, f] * scale, low))
+        features[j, f] = value
         mean += value
     middle = np.float32(mean / n)
     for j in range(n):
-        x.features[j, f] -= middle
+        features[j, f] -= middle
 
 
 @kernel
-def _centre(x: Scratch, n: int, f: int) -> None:
+def _centre(features: F32, n: int, f: int) -> None:
     mean = 0.0
     for j in range(n):
-        mean += x.features[j, f]
+        mean += features[j, f]
     middle = np.float32(mean / n)
     for j in range(n):
-        x.features[j, f] -= middle
+        features[j, f] -= middle
 
 
 @kernel
@@ -316,22 +328,24 @@ def describe(
     clock: int,
 ) -> None:
     """Fill `x.features` [count, F]: readings, popularity, asymmetric MF, explicit MF, re-ranker, log age."""
-    lanes, lives = fixed.readings.count, len(state.popularity.total)
+    readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
     for j in range(count):
         slot = x.slots[j]
-        for lane in range(lanes):
-            x.features[j, lane] = x.sums[slot, lane]
+        for q in range(readings):
+            x.features[j, q] = x.sums[slot, fixed.readings.lanes[q]]
         for p in range(lives):
             total = state.popularity.total[p]
             mass = state.popularity.mass[slot, p]
-            x.features[j, lanes + p] = mass / total if total > 0.0 else 0.0
-    for f in range(lanes + lives):
-        _log_shares(x, count, f, fixed.floor)
-    f = lanes + lives
+            x.features[j, readings + p] = mass / total if total > 0.0 else 0.0
+    for f in range(readings + lives):
+        _log_shares(x.features, count, f, fixed.floor)
+    f = readings + lives
     length = asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user)
     for j in range(count):
         slot = x.slots[j]
-        x.features[j, f] = asymmetric_mf.score(state.amf, x.user, slot) if length > 0.0 else 0.0
+        x.features[j, f] = (
+            asymmetric_mf.dot(x.user, state.amf.y[slot]) + state.amf.bias[slot] if length > 0.0 else 0.0
+        )
         value = np.float32(0.0)
         if state.mf_mean[1] > 0.0:
             value = state.mf_bias[slot]
@@ -340,9 +354,9 @@ def describe(
         x.features[j, f + 1] = value
         age = clock - state.items.born[slot] if state.items.born[slot] >= 0 else 0
         x.features[j, f + 3] = math.log(1.0 + age)
-    _centre(x, count, f)
-    _centre(x, count, f + 1)
-    _centre(x, count, f + 3)
+    _centre(x.features, count, f)
+    _centre(x.features, count, f + 1)
+    _centre(x.features, count, f + 3)
     known, mean = 0, 0.0
     if reranked.on:
         for j in range(count):

@@ -23,8 +23,9 @@ from models.base import F32, F64, I32, I64, U8
 from models.config import CovisitSettings
 from models.kernels import kernel
 
-LANES = 8
-"""Readings are computed side by side in this many lanes."""
+HALF = 4
+LANES = 2 * HALF
+"""Readings are computed side by side: those of the first matrix in lanes 0 to 3, of the second in 4 to 7."""
 
 
 class Covisit(NamedTuple):
@@ -46,8 +47,9 @@ class Covisit(NamedTuple):
 class Readings(NamedTuple):
     """The readings as arrays, one lane each."""
 
-    count: int
-    matrix: I32
+    lanes: I32  # [readings] lane of each reading
+    second_items: int  # history items that readings of the second matrix look at
+    matrix: I32  # by lane, as all that follow
     items: I32
     row_power: F32
     column_power: F32
@@ -80,28 +82,30 @@ def readings(settings: CovisitSettings) -> Readings:
     """The settings as arrays.
 
     Raises:
-        ValueError: more readings than lanes, or a window longer than the history.
+        ValueError: more than four readings of a matrix, or a window longer than the history.
     """
-    if len(settings.readings) > LANES:
-        raise ValueError(
-            f"models.covisit.readings: {len(settings.readings)} are more than the {LANES} allowed"
-        )
+    of_matrix = [[r for r in settings.readings if r.matrix == m] for m in range(2)]
+    if max(map(len, of_matrix)) > HALF:
+        raise ValueError(f"models.covisit.readings: at most {HALF} readings of each matrix are possible")
     if max(settings.window) > 50:
         raise ValueError(f"models.covisit.window: {settings.window} goes beyond the 50 items of the history")
+    lanes = np.array([HALF * r.matrix + of_matrix[r.matrix].index(r) for r in settings.readings], np.int32)
     position = np.zeros((LANES, 50), np.float32)
-    for lane, reading in enumerate(settings.readings):
+    items, powers = np.zeros(LANES, np.int32), np.zeros((2, LANES), np.float32)
+    for lane, reading in zip(lanes, settings.readings, strict=True):
         weights = reading.decay ** np.arange(50) + reading.tail
         position[lane, : reading.items] = weights[: reading.items]
+        items[lane], powers[:, lane] = reading.items, (reading.row_power, reading.column_power)
     gain = np.zeros((2, 50))
     for m in range(2):
         gain[m, : settings.window[m]] = settings.decay[m] ** np.arange(settings.window[m])
-    pad = [0] * (LANES - len(settings.readings))
     return Readings(
-        count=len(settings.readings),
-        matrix=np.array([r.matrix for r in settings.readings] + pad, np.int32),
-        items=np.array([r.items for r in settings.readings] + pad, np.int32),
-        row_power=np.array([r.row_power for r in settings.readings] + pad, np.float32),
-        column_power=np.array([r.column_power for r in settings.readings] + pad, np.float32),
+        lanes=lanes,
+        second_items=max([r.items for r in of_matrix[1]], default=0),
+        matrix=np.repeat(np.arange(2, dtype=np.int32), HALF),
+        items=items,
+        row_power=powers[0],
+        column_power=powers[1],
         position=position,
         shrinkage=settings.shrinkage,
         popularity=settings.popularity,
@@ -197,26 +201,22 @@ def _find(c: Covisit, slot: int, key: int) -> int:
 
 
 @kernel
-def _add(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -> None:
-    p = _find(c, slot, key)
-    if p < 0:
-        if c.n[slot] >= limit:
-            _shed(c, slot)
-        if c.size_class[slot] < 0 or c.n[slot] >= arena.block_size(c.size_class[slot]):
-            _grow(c, slot)
-        at, cells = c.at[slot], 2 * arena.block_size(c.size_class[slot])
-        p = c.n[slot]
-        c.keys[at + p] = key
-        c.weight[at + p, 0] = 0.0
-        c.weight[at + p, 1] = 0.0
-        cell = _home(key, cells)
-        while c.index[2 * at + cell] != 65535:
-            cell = (cell + 1) & (cells - 1)
-        c.index[2 * at + cell] = p
-        c.n[slot] = p + 1
-    at = c.at[slot]
-    c.weight[at + p, 0] += w0
-    c.weight[at + p, 1] += w1
+def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -> None:
+    """Add a neighbour that the row does not have."""
+    if c.n[slot] >= limit:
+        _shed(c, slot)
+    if c.size_class[slot] < 0 or c.n[slot] >= arena.block_size(c.size_class[slot]):
+        _grow(c, slot)
+    at, cells = c.at[slot], 2 * arena.block_size(c.size_class[slot])
+    p = c.n[slot]
+    c.keys[at + p] = key
+    c.weight[at + p, 0] = w0
+    c.weight[at + p, 1] = w1
+    cell = _home(key, cells)
+    while c.index[2 * at + cell] != 65535:
+        cell = (cell + 1) & (cells - 1)
+    c.index[2 * at + cell] = p
+    c.n[slot] = p + 1
 
 
 @kernel
@@ -227,19 +227,39 @@ def learn(
 
     `dirty` gets `flag` for each row that changed. The caller made sure of room in the arena (`needs`).
     """
+    # calls that hand on a tuple of arrays cost more than the probe itself, so the common case is written out
+    keys, weights, index, at, size_class = c.keys, c.weight, c.index, c.at, c.size_class
     mass = 0.0
+    mine = number[slot]
     for g in range(n):
         other = history[g]
         w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
         if other < 0 or other == slot or (w0 == 0.0 and w1 == 0.0):
             continue
-        _add(c, other, number[slot], w0, w1, r.max_neighbours)
+        b0, b1 = w0 * r.back[0], w1 * r.back[1]
+        for side in range(2):
+            row = other if side == 0 else slot
+            key = mine if side == 0 else number[other]
+            x0, x1 = (w0, w1) if side == 0 else (b0, b1)
+            found = False
+            if size_class[row] >= 0:
+                start, cells = at[row], 16 << size_class[row]
+                cell = _home(key, cells)
+                p = index[2 * start + cell]
+                while p != 65535:
+                    if keys[start + p] == key:
+                        weights[start + p, 0] += x0
+                        weights[start + p, 1] += x1
+                        found = True
+                        break
+                    cell = (cell + 1) & (cells - 1)
+                    p = index[2 * start + cell]
+            if not found:
+                _append(c, row, key, x0, x1, r.max_neighbours)
         c.row_sum[other, 0] += w0
         c.row_sum[other, 1] += w1
         c.column_sum[slot, 0] += w0
         c.column_sum[slot, 1] += w1
-        b0, b1 = w0 * r.back[0], w1 * r.back[1]
-        _add(c, slot, number[other], b0, b1, r.max_neighbours)
         c.row_sum[slot, 0] += b0
         c.row_sum[slot, 1] += b1
         c.column_sum[other, 0] += b0
@@ -265,15 +285,16 @@ def needs(settings: CovisitSettings) -> int:
 def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: F32) -> None:
     """Fill `out` [50, LANES] with w_k (R + s)^-a, and `base` [LANES] with its sum over the history."""
     base[:] = 0.0
+    out[:n, :] = 0.0
     for k in range(n):
         slot = history[k]
-        for lane in range(r.count):
-            if slot < 0 or k >= r.items[lane]:
-                out[k, lane] = 0.0
-                continue
-            total = c.row_sum[slot, r.matrix[lane]] + r.shrinkage
-            out[k, lane] = r.position[lane, k] * total ** -r.row_power[lane]
-            base[lane] += out[k, lane]
+        if slot < 0:
+            continue
+        for lane in r.lanes:
+            if k < r.items[lane]:
+                total = c.row_sum[slot, r.matrix[lane]] + r.shrinkage
+                out[k, lane] = r.position[lane, k] * total ** -r.row_power[lane]
+                base[lane] += out[k, lane]
 
 
 @kernel(fastmath={"contract"})
@@ -293,50 +314,83 @@ def accumulate(
 
     `stamp[j] == mark` says that item j's sums are of this call.
     """
-    first, second = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
     found = 0
+    this = np.int32(mark)
     for k in range(n):
         row = history[k]
         if row < 0:
             continue
-        any_weight = False
-        for lane in range(r.count):
-            first[lane] = coefficient[k, lane] if r.matrix[lane] == 0 else np.float32(0.0)
-            second[lane] = coefficient[k, lane] if r.matrix[lane] == 1 else np.float32(0.0)
-            any_weight |= coefficient[k, lane] != 0.0
-        if not any_weight:
-            continue
-        at = c.at[row]
-        for p in range(at, at + c.n[row]):
-            j = slot_of[c.keys[p]]
-            if j < 0:
+        a0, a1, a2, a3 = coefficient[k, 0], coefficient[k, 1], coefficient[k, 2], coefficient[k, 3]
+        b0, b1, b2, b3 = coefficient[k, 4], coefficient[k, 5], coefficient[k, 6], coefficient[k, 7]
+        both = k < r.second_items
+        # unsigned indices spare the check for a negative one; written out, four lanes are one instruction
+        start = np.uint64(c.at[row])
+        for p in range(start, start + np.uint64(c.n[row])):
+            signed = slot_of[np.uint32(c.keys[p])]
+            if signed < 0:
                 continue
-            w0, w1 = c.weight[p, 0], c.weight[p, 1]
-            if stamp[j] != mark:
-                stamp[j] = mark
-                touched[found] = j
+            j = np.uint32(signed)
+            w0 = c.weight[p, np.uint32(0)]
+            if stamp[j] != this:
+                stamp[j] = this
+                touched[found] = signed
                 found += 1
                 for lane in range(LANES):
-                    sums[j, lane] = first[lane] * w0 + second[lane] * w1
-            else:
-                for lane in range(LANES):
-                    sums[j, lane] += first[lane] * w0 + second[lane] * w1
+                    sums[j, np.uint32(lane)] = np.float32(0.0)
+            sums[j, 0] += a0 * w0
+            sums[j, 1] += a1 * w0
+            sums[j, 2] += a2 * w0
+            sums[j, 3] += a3 * w0
+            if both:
+                w1 = c.weight[p, np.uint32(1)]
+                sums[j, 4] += b0 * w1
+                sums[j, 5] += b1 * w1
+                sums[j, 6] += b2 * w1
+                sums[j, 7] += b3 * w1
     return found
 
 
 @kernel
-def column_factors(c: Covisit, r: Readings, slot: int) -> None:
-    """Compute an item's (C + s)^-b anew where its column changed."""
-    if c.stale[slot]:
-        for lane in range(r.count):
-            power = r.column_power[lane]
-            total = c.column_sum[slot, r.matrix[lane]] + r.shrinkage
-            c.column_factor[slot, lane] = total**-power if power > 0.0 else 1.0
-        c.stale[slot] = 0
+def finish(
+    c: Covisit,
+    r: Readings,
+    slots: I32,
+    n: int,
+    mass: F64,
+    total: float,
+    base: F32,
+    sums: F32,
+    stamp: I32,
+    mark: int,
+) -> None:
+    """Turn the sums of `n` items into readings: the back-off to popularity, then the column's power.
+
+    Args:
+        slots: the items, int32 [>= n]; one without `mark` had no sums.
+        mass: popularity of each slot, of `total`, float64 [S].
+        base: of `coefficients`.
+    """
+    stale, factor, column_sum = c.stale, c.column_factor, c.column_sum
+    scale = np.float32(r.popularity * r.shrinkage / total) if total > 0.0 else np.float32(0.0)
+    for t in range(n):
+        slot = slots[t]
+        if stale[slot]:
+            for lane in r.lanes:
+                power = r.column_power[lane]
+                column = column_sum[slot, r.matrix[lane]] + r.shrinkage
+                factor[slot, lane] = column**-power if power > 0.0 else 1.0
+            stale[slot] = 0
+        if stamp[slot] != mark:
+            stamp[slot] = mark
+            for lane in range(LANES):
+                sums[slot, lane] = 0.0
+        back = scale * np.float32(mass[slot])
+        for lane in range(LANES):
+            sums[slot, lane] = (sums[slot, lane] + back * base[lane]) * factor[slot, lane]
 
 
 @kernel
-def strongest(c: Covisit, r: Readings, history: I32, n: int, number: int, coefficient: F32) -> int:
+def strongest(c: Covisit, history: I32, n: int, number: int, coefficient: F32) -> int:
     """Position in the history of the item that speaks loudest for item `number`; -1 where none does."""
     best, best_value = -1, 0.0
     for k in range(n):
@@ -346,11 +400,7 @@ def strongest(c: Covisit, r: Readings, history: I32, n: int, number: int, coeffi
         if p < 0:
             continue
         entry = c.at[history[k]] + p
-        value = coefficient[k, 0] * c.weight[entry, 0]
-        for lane in range(1, r.count):
-            if r.matrix[lane] == 1:
-                value += coefficient[k, lane] * c.weight[entry, 1]
-                break
+        value = coefficient[k, 0] * c.weight[entry, 0] + coefficient[k, HALF] * c.weight[entry, 1]
         if value > best_value:
             best, best_value = k, value
     return best

@@ -27,6 +27,41 @@ def allowed(blocked: I32, mark: int, available: U8, slot: int) -> bool:
 
 
 @kernel
+def push(heap: I32, score: F32, n: int, slot: int, value: float, order: U64) -> int:
+    """Keep the best in a heap whose root is the worst of them; ties go to the lower item id. How many are kept."""
+    if n == len(heap):
+        root = heap[0]
+        if value < score[0] or (value == score[0] and order[slot] >= order[root]):
+            return n
+        at = 0
+        while True:
+            child = 2 * at + 1
+            if child >= n:
+                break
+            right = child + 1
+            if right < n and (
+                score[right] < score[child]
+                or (score[right] == score[child] and order[heap[right]] > order[heap[child]])
+            ):
+                child = right
+            if score[child] > value or (score[child] == value and order[heap[child]] < order[slot]):
+                break
+            heap[at], score[at] = heap[child], score[child]
+            at = child
+        heap[at], score[at] = slot, value
+        return n
+    at = n
+    while at > 0:
+        parent = (at - 1) // 2
+        if score[parent] < value or (score[parent] == value and order[heap[parent]] > order[slot]):
+            break
+        heap[at], score[at] = heap[parent], score[parent]
+        at = parent
+    heap[at], score[at] = slot, value
+    return n + 1
+
+
+@kernel
 def offer(best: I32, score: F32, filled: int, slot: int, value: float, order: U64) -> int:
     """Insert an item into the k best so far, sorted; ties go to the lower item id. How many are filled."""
     k = len(best)

@@ -17,7 +17,6 @@ from models.kernels import kernel
 RESCALE_HALF_LIVES = 512
 TINY = 2.0**-500
 TOP = 256
-TOP_EVERY = 64
 
 
 class Popularity(NamedTuple):
@@ -28,7 +27,7 @@ class Popularity(NamedTuple):
     base: I64  # [P] clock that the units count from
     epochs: I32  # [P] rescalings so far
     half_lives: I64  # [P], 0 for no decay
-    top: I32  # [P, TOP] slots of the most popular items as of the last multiple of TOP_EVERY, -1 fills
+    top: I32  # [P, TOP] slots of the most popular items, best first, -1 fills
 
 
 def create(half_lives: tuple[int, ...], slots: int) -> Popularity:
@@ -61,7 +60,27 @@ def learn(pop: Popularity, slot: int, weight: float, clock: int) -> bool:
             gain = weight * 2.0 ** ((clock - pop.base[p]) / life)
         pop.mass[slot, p] += gain
         pop.total[p] += gain
+        _rise(pop, p, slot)
     return rescaled
+
+
+@kernel
+def _rise(pop: Popularity, p: int, slot: int) -> None:
+    """Move an item up in the top after its mass grew; no other item's rank can have changed."""
+    mass = pop.mass[slot, p]
+    top = pop.top[p]
+    at = 0
+    while at < TOP and top[at] != slot:
+        at += 1
+    if at == TOP:
+        last = top[TOP - 1]
+        if last >= 0 and mass <= pop.mass[last, p]:
+            return
+        at = TOP - 1
+    while at > 0 and (top[at - 1] < 0 or mass > pop.mass[top[at - 1], p]):
+        top[at] = top[at - 1]
+        at -= 1
+    top[at] = slot
 
 
 @kernel
@@ -73,8 +92,8 @@ def rescale(mass: F64) -> None:
 
 
 @kernel
-def refresh_top(pop: Popularity, slots: int) -> None:
-    """Find the most popular items of each half-life anew."""
+def find_top(pop: Popularity, slots: int) -> None:
+    """Find the most popular items of each half-life anew, as after an eviction."""
     for p in range(len(pop.total)):
         order = np.argsort(-pop.mass[:slots, p], kind="mergesort")
         for j in range(TOP):
@@ -87,21 +106,24 @@ def exact_top(
 ) -> None:
     """Fill `out` with the most popular items of a half-life that are not blocked, best first; -1 fills.
 
-    The stored top is ranked by the counts of this moment; every item is looked at only where it runs short.
+    Beyond the stored top every item is looked at, which happens to users who had nearly all of it.
     """
     k = len(out)
-    found = 0
-    for j in range(TOP):
-        slot = pop.top[p, j]
-        if slot >= 0 and blocked[slot] != mark and available[slot]:
-            found += 1
-    whole = found < k
-    n = slots if whole else TOP
     out[:] = -1
     filled = 0
-    for j in range(n):
-        slot = j if whole else pop.top[p, j]
-        if slot < 0 or blocked[slot] == mark or not available[slot]:
+    for j in range(TOP):
+        slot = pop.top[p, j]
+        if slot < 0 or filled == k:
+            break
+        if blocked[slot] != mark and available[slot]:
+            out[filled] = slot
+            filled += 1
+    if filled == k:
+        return
+    filled = 0
+    out[:] = -1
+    for slot in range(slots):
+        if blocked[slot] == mark or not available[slot]:
             continue
         mass = pop.mass[slot, p]
         if mass <= 0.0:

@@ -19,7 +19,7 @@ from models.candidates import Fixed, Reranked, Scratch, State, new_scratch
 from models.catalogue import HEAD, OUTPUT, ROW, Catalogue
 from models.columns import grown
 from models.config import ModelSettings
-from models.randomness import hash64, mix
+from models.randomness import hash64
 from models.users import HISTORY, Histories, UserTable
 from models.vocabulary import Actions
 
@@ -477,7 +477,7 @@ class Recommender:
             s.popularity.mass[slot] = 0.0
             s.items.born[slot] = -1
             s.amf.y[slot] = 0.0
-        popularity.refresh_top(s.popularity, int(s.totals[totals.SLOTS_USED]))
+        popularity.find_top(s.popularity, int(s.totals[totals.SLOTS_USED]))
         s.totals[totals.ITEMS_EVICTED] += len(gone)
         s.totals[totals.ITEMS_WITH_EVENTS] -= len(gone)
         s.totals[totals.ITEMS_SHOWN] -= float(s.items.shown[gone].sum())

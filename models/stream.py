@@ -14,7 +14,17 @@ import numpy as np
 
 from models import asymmetric_mf, biased_mf, blend, covisit, policy, popularity, totals
 from models.base import DUPLICATE, F32, F64, I32, I64, LATE, U8, U64, Bool
-from models.candidates import Fixed, Reranked, Scratch, State, describe, retrieve, score
+from models.candidates import (
+    NO_ROWS,
+    Fixed,
+    Reranked,
+    Scratch,
+    State,
+    best_by_product,
+    describe,
+    retrieve,
+    score,
+)
 from models.catalogue import HEAD, OUTPUT, ROW
 from models.kernels import kernel
 from models.randomness import mix, uniform
@@ -122,41 +132,53 @@ def _baseline_lists(
 ) -> None:
     """Each single source's own k best over everything that it scores, into `out` [sources, k]."""
     items = state.items
-    lanes, lives = fixed.readings.count, len(state.popularity.total)
+    readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
     best, best_score = x.best, x.best_score
-    for lane in range(lanes):
+    blocked, available = x.blocked, items.available
+    for q in range(readings):
+        lane = fixed.readings.lanes[q]
         filled = 0
         for t in range(touched):
             slot = x.touched[t]
-            if policy.allowed(x.blocked, mark, items.available, slot):
+            if blocked[slot] != mark and available[slot] != 0:
                 filled = policy.offer(best, best_score, filled, slot, x.sums[slot, lane], items.order)
-        _numbers(items.number, best, filled, out[lane])
+        _numbers(items.number, best, filled, out[q])
     for p in range(lives):
         filled = 0
         for slot in range(slots):
             mass = state.popularity.mass[slot, p]
-            if mass > 0.0 and policy.allowed(x.blocked, mark, items.available, slot):
+            if mass > 0.0 and blocked[slot] != mark and available[slot] != 0:
                 filled = policy.offer(best, best_score, filled, slot, mass, items.order)
-        _numbers(items.number, best, filled, out[lanes + p])
-    filled = 0
-    if asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user) > 0.0:
-        for slot in range(slots):
-            if items.born[slot] >= 0 and policy.allowed(x.blocked, mark, items.available, slot):
-                value = asymmetric_mf.score(state.amf, x.user, slot)
-                filled = policy.offer(best, best_score, filled, slot, value, items.order)
-    _numbers(items.number, best, filled, out[lanes + lives])
-    filled = 0
-    if reranked.on:
-        for slot in range(slots):
-            row = reranked.row_of[slot]
-            if (
-                row >= 0
-                and items.number[slot] >= 0
-                and policy.allowed(x.blocked, mark, items.available, slot)
-            ):
-                value = asymmetric_mf.dot(reranked.items[row], vector) + reranked.bias[row]
-                filled = policy.offer(best, best_score, filled, slot, value, items.order)
-    _numbers(items.number, best, filled, out[lanes + lives + 1])
+        _numbers(items.number, best, filled, out[readings + p])
+    for source in range(2):
+        kept = 0
+        if source == 0:
+            length = asymmetric_mf.user_vector(
+                state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user
+            )
+            if length > 0.0:
+                kept = best_by_product(
+                    state.amf.y,
+                    state.amf.bias,
+                    x.user,
+                    NO_ROWS,
+                    slots,
+                    x.blocked,
+                    mark,
+                    items,
+                    best,
+                    best_score,
+                )
+        elif reranked.on:
+            kept = best_by_product(
+                reranked.items, reranked.bias, vector, reranked.row_of, slots, x.blocked, mark, items,
+                best, best_score,
+            )  # fmt: skip
+        filled = 0
+        ordered, ordered_score = x.heap[: fixed.k], x.heap_score[: fixed.k]
+        for j in range(kept):
+            filled = policy.offer(ordered, ordered_score, filled, best[j], best_score[j], items.order)
+        _numbers(items.number, ordered, filled, out[readings + lives + source])
 
 
 @kernel
@@ -241,7 +263,7 @@ def make_list(
     blend.weights_of(state.blend, blend.context(events, gap), x.weights)
     score(x, count)
     order = items.order
-    transformer = fixed.readings.count + len(state.popularity.total) + 2
+    transformer = len(fixed.readings.lanes) + len(state.popularity.total) + 2
     if in_sample and frozen.on:
         filled, known, mean = 0, 0, 0.0
         for j in range(count):
@@ -288,7 +310,7 @@ def make_list(
             if part > best_part:
                 best_source, best_part = f, part
         out.source[row, j] = best_source
-        k = covisit.strongest(state.covisit, fixed.readings, x.history, n, items.number[slot], x.coefficient)
+        k = covisit.strongest(state.covisit, x.history, n, items.number[slot], x.coefficient)
         if k >= 0:
             out.because[row, j] = history[k]
 
@@ -400,7 +422,7 @@ def run(
     out: Output,
 ) -> tuple[int, int]:
     """Run the batch from row `start` on; (the first row not run, why it stopped)."""
-    t, items = state.totals, state.items
+    t = state.totals
     for e in range(start, len(c.user)):
         if len(state.covisit.keys) - state.covisit.header[0] < room_needed:
             return e, NEEDS_ROOM
@@ -433,8 +455,6 @@ def run(
         t[totals.SLOTS_USED] = slots
         _learn(state, fixed, x, users, c, e, slot, slot_of, slots, stream)
         t[totals.ACCEPTED] += 1.0
-        if int(t[totals.ACCEPTED]) % popularity.TOP_EVERY == 1:
-            popularity.refresh_top(state.popularity, slots)
         if c.list_at[e]:
             make_list(
                 state, fixed, x, users, seen, slot_of, slots, u, c.history.events[e] + 1,
