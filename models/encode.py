@@ -6,16 +6,20 @@ user's vector before and after each new event, as if they had come one at a time
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from models.base import F32, I32, I64
-from models.transformer import CausalTransformer, gap_buckets, value_buckets
+from models.transformer import CausalTransformer, KeysValues, gap_buckets, value_buckets
 
 CHUNK = 8192
 """Events encoded at a time: bounds the memory of a block."""
+
+Sink = Callable[[int, list[KeysValues]], None]
+Encoder = Callable[["Events", I64], F32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,18 @@ def concatenate(first: Events, second: Events) -> Events:
     )
 
 
-def encode(model: CausalTransformer, events: Events, offsets: I64, scale: tuple[float, float]) -> F32:
-    """Vectors [n, d] after each event; user u's events are `offsets[u]` to `offsets[u + 1]`, oldest first."""
+def encode(
+    model: CausalTransformer,
+    events: Events,
+    offsets: I64,
+    scale: tuple[float, float],
+    sink: Sink | None = None,
+) -> F32:
+    """Vectors [n, d] after each event; user u's events are `offsets[u]` to `offsets[u + 1]`, oldest first.
+
+    `sink` gets the keys and values of every event once, in runs: the index of the run's first event, and for
+    each layer the rotated keys and the values of the run.
+    """
     n, device = len(events), model.item.device
     vectors = np.zeros((n, model.config.d_model), np.float32)
     buckets = events.buckets(*scale)
@@ -87,11 +101,15 @@ def encode(model: CausalTransformer, events: Events, offsets: I64, scale: tuple[
         for start in range(0, n, CHUNK):
             begin, stop = max(start - model.reach + 1, 0), min(start + CHUNK, n)
             part = slice(begin, stop)
+            keep: list[KeysValues] | None = None if sink is None else []
             out = model(
                 torch.from_numpy(buckets[:, part]).to(device),
                 torch.from_numpy(segments[part]).to(device),
                 torch.from_numpy(positions[part]).to(device),
+                keep,
             )
+            if sink is not None and keep is not None:
+                sink(start, [(k[start - begin :], v[start - begin :]) for k, v in keep])
             vectors[start:stop] = out[start - begin :].cpu().numpy()
     return vectors
 
@@ -103,6 +121,7 @@ def encode_block(
     context: Events,
     offsets: I64,
     scale: tuple[float, float],
+    encoder: Encoder | None = None,
 ) -> tuple[F32, F32]:
     """The vectors [n, d] of each event's user before and after it.
 
@@ -114,6 +133,7 @@ def encode_block(
         offsets: user u's stored events are `offsets[u]` to `offsets[u + 1]`, int64 [U + 1]; more than
             `model.reach` of them change nothing.
         scale: lowest and highest rating.
+        encoder: encodes the users' joined sequences instead of `encode`, as one that keeps keys and values.
 
     A user without any earlier event has the zero vector.
     """
@@ -129,7 +149,8 @@ def encode_block(
     index[ragged(starts, used)] = ragged(offsets[1:] - used, used)
     places = ragged(starts + used, fresh)
     index[places] = len(context) + order
-    vectors = encode(model, both.take(index), np.concatenate(([0], ends)), scale)
+    joined, borders = both.take(index), np.concatenate((np.zeros(1, np.int64), ends))
+    vectors = encode(model, joined, borders, scale) if encoder is None else encoder(joined, borders)
     before, after = np.zeros((n, d), np.float32), np.empty((n, d), np.float32)
     after[order] = vectors[places]
     known = places > starts[users[order]]

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from models.base import F32, I32, I64, U8
+from models.event_segments import SEGMENT, Segment, load_log, save_log
 from models.interner import Interner
 
 COLUMNS: dict[str, npt.DTypeLike] = {
@@ -24,6 +27,8 @@ COLUMNS: dict[str, npt.DTypeLike] = {
     "ts": np.int64,
 }
 MAX_ACTIONS = 256
+ERASED = ""
+"""Who an event belongs to whose user was erased; no real id is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,10 @@ class EventLog:
         self._action_codes: dict[str, int] = {}
         self._columns = {name: np.empty(1024, dtype) for name, dtype in COLUMNS.items()}
         self._start = self._stop = 0
+        self._folder: Path | None = None
+        self._segments: list[Segment] = []
+        self._changed: set[int] = set()
+        self._saved: tuple[int, int, dict[str, int]] | None = None
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -109,6 +118,47 @@ class EventLog:
         self.offsets.update(offsets)
         self._drop(len(self) - self.capacity)
 
+    def erase(self, user: str) -> int:
+        """Forget whose events this user's were: they belong to no sequence any more. Returns their number.
+
+        The user's id is out of the files after the next save.
+        """
+        code = self.users.codes.get(user)
+        if code is None or user == ERASED:
+            return 0
+        column = self._columns["user"][self._start : self._stop]
+        theirs = np.flatnonzero(column == code)
+        gone = column[theirs]
+        column[theirs] = self.users.intern([ERASED] * len(theirs))
+        self.users.release(gone)
+        numbers = np.append(self.first + theirs, self.first)  # the first segment may hold dropped events too
+        self._changed |= set((numbers - numbers % SEGMENT).tolist())
+        return len(theirs)
+
+    def save(self, folder: Path) -> None:
+        """Bring `folder` up to date: only what is new since the last save is written."""
+        state = (self.first, self.end, dict(self.offsets))
+        if folder == self._folder and state == self._saved and not self._changed:
+            return
+        known = self._segments if folder == self._folder else []
+        self._segments = save_log(self, folder, known, self._changed)
+        self._folder, self._saved, self._changed = folder, state, set()
+
+    @classmethod
+    def load(cls, folder: Path, capacity: int) -> Self:
+        """The log that was saved to `folder`; raises EventLogError where it can't be used."""
+        log = cls(capacity)
+        log._segments = load_log(log, folder)
+        log._folder = folder
+        return log
+
+    def start_at(self, first: int, actions: Sequence[str]) -> None:
+        """Make an empty log begin with event number `first`, and know these event types."""
+        assert not len(self), "the log has events"
+        self.first = first
+        for name in actions:
+            self._action(name)
+
     def items_held(self) -> list[str]:
         """The items of the events held, by their first event."""
         item = self._columns["item"][self._start : self._stop]
@@ -120,9 +170,14 @@ class EventLog:
 
     def sequences(self) -> Sequences:
         """Everything held, sorted into one sequence a user."""
-        n = len(self)
-        user = self._columns["user"][self._start : self._stop]
-        ts = self._columns["ts"][self._start : self._stop]
+        columns = {name: column[self._start : self._stop] for name, column in self._columns.items()}
+        number = np.arange(self.first, self.end)
+        erased = self.users.codes.get(ERASED)
+        if erased is not None:
+            kept = columns["user"] != erased
+            columns = {name: column[kept] for name, column in columns.items()}
+            number = number[kept]
+        n, user, ts = len(number), columns["user"], columns["ts"]
         rank = np.zeros(len(self.users.ids) + 1, np.int64)
         rank[user[::-1]] = np.arange(n)[::-1]  # the last assignment wins: each user's first event
         ranks = rank[user]
@@ -132,11 +187,16 @@ class EventLog:
             order = np.lexsort((ts, ranks))
         gap = np.full(n, -1, np.int64)
         gap[1:][same] = np.diff(ts[order])[same]
-        columns = {
-            k: self._columns[k][self._start : self._stop][order] for k in COLUMNS if k not in ("user", "ts")
-        }
-        starts = np.concatenate((np.flatnonzero(gap < 0), [n])) if n else np.zeros(1, np.int64)
-        return Sequences(number=self.first + order, gap=gap, starts=starts, **columns)
+        first = np.concatenate(([0], 1 + np.flatnonzero(~same), [n])) if n else np.zeros(1, np.int64)
+        return Sequences(
+            number=number[order],
+            item=columns["item"][order],
+            action=columns["action"][order],
+            value=columns["value"][order],
+            weight=columns["weight"][order],
+            gap=gap,
+            starts=first,
+        )
 
     def _action(self, name: str) -> int:
         code = self._action_codes.get(name)

@@ -16,13 +16,18 @@ from models.base import I32
 class Rows:
     """Ids in row order; `ids[0]` belongs to row 1, and a row that was given up has None."""
 
-    def __init__(self, limit: int, ids: Sequence[str | None] = ()) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.ids: list[str | None] = list(ids)
-        self._row = {name: at + 1 for at, name in enumerate(self.ids) if name is not None}
+        self.ids: list[str | None] = []
+        self._row: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def restore(self, ids: Sequence[str | None]) -> None:
+        """Hold exactly these rows."""
+        self.ids = list(ids)
+        self._row = {name: at + 1 for at, name in enumerate(self.ids) if name is not None}
 
     def of(self, ids: Sequence[str | None]) -> I32:
         """The row of each id, int32 [n]; 0 where it has none."""

@@ -12,14 +12,16 @@ number of threads a history gives the same weights, however often training was i
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.checkpoint import load_trainer, save_trainer
 from models.config import TransformerSettings
 from models.encode import Events
 from models.event_log import EventLog
@@ -79,7 +81,27 @@ class Trainer:
             torch.manual_seed(seed)
             self.model = CausalTransformer(settings, 0, 0, band).to(self.device)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = self._adamw()
+        self.restart_optimizer({})
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The items that have a row."""
+        return [name for name in self.rows.ids if name is not None]
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint to `folder`, in place of the one there."""
+        save_trainer(self, folder)
+
+    def load(self, folder: Path) -> None:
+        """Go on from the checkpoint in `folder`; raises CheckpointError where it can't be used."""
+        load_trainer(self, folder)
+
+    def restart_optimizer(self, moments: Mapping[Tensor, dict[str, Any]]) -> None:
+        """An optimiser over the weights as they are now, with what it knows of them."""
+        rate, decay = self.settings.lr, self.settings.weight_decay
+        parameters = list(self.model.parameters())
+        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        self.optimizer.state.update(moments)
 
     def refresh(
         self, log: EventLog, new_from: int, tokens: int, stop: Callable[[], bool] | None = None
@@ -143,10 +165,6 @@ class Trainer:
         self.steps += 1
         return float(loss.detach()), int(known.sum())
 
-    def _adamw(self) -> torch.optim.AdamW:
-        rate, decay = self.settings.lr, self.settings.weight_decay
-        return torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=decay, fused=True)
-
     def _admit(self, log: EventLog, rng: np.random.Generator) -> None:
         """Rows for the items and event types that are new in the log."""
         fresh = self.rows.admit(log.items_held())
@@ -178,8 +196,7 @@ class Trainer:
             for moment in ("exp_avg", "exp_avg_sq"):
                 moments[moment] = resized(moments[moment], size, rows, zeros)
             kept[new] = moments
-        self.optimizer = self._adamw()
-        self.optimizer.state.update(kept)
+        self.restart_optimizer(kept)
 
 
 def resized(old: Tensor, size: int, rows: list[int], values: Tensor) -> Tensor:

@@ -147,8 +147,10 @@ class CausalTransformer(nn.Module):
             Layer(d, config.heads, config.dropout, self.noise) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(d)
-        self.register_buffer("rotations", rotations(d // config.heads, band), persistent=False)
-        back = band + torch.arange(band)[:, None] - torch.arange(2 * band)
+        with torch.device("cpu"):  # constants, also where the weights are yet to come
+            turns = rotations(d // config.heads, band)
+            back = band + torch.arange(band)[:, None] - torch.arange(2 * band)
+        self.register_buffer("rotations", turns, persistent=False)
         self.register_buffer("window", (back >= 0) & (back < band), persistent=False)
 
     @property
