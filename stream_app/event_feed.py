@@ -7,6 +7,7 @@ broker no longer has is replaced with a warning. Never commits an offset and nev
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -16,29 +17,32 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
+from kafka.errors import KafkaError as AdminError
 
+from stream_app.connection import BrokerUnreachableError, check_topics, start_client
 from stream_app.decode import EventDecoder
-from stream_app.errors import HeadraceError
 from stream_app.registry import client_options
 from stream_app.settings import Settings
 from stream_app.shadow import Events, events_of
+from stream_app.topic_facts import offset_ranges, topic_ids
+from stream_app.topic_reader import TopicReader
 
 log = logging.getLogger("headrace.trainer")
 
 BATCH = 2_000
 POLL_MS = 200
-METADATA_MS = 30_000
-
-
-class FeedError(HeadraceError):
-    """The events can't be read; the message says what to do."""
+LOOK_S = 30.0
 
 
 class EventFeed:
     """Reads every partition of the input topics; partitions that are added later are found by themselves.
 
-    `counts` has what was not handed on: `refused` records, and `gaps` where an offset was replaced.
+    Attributes:
+        counts: what was not handed on: `refused` records, and `gaps` where an offset was replaced.
+        topic_ids: the id of each input topic, which a topic made anew under its name does not keep.
     """
+
+    topic_ids: dict[str, str]
 
     def __init__(self, settings: Settings) -> None:
         self.counts: Counter[str] = Counter()
@@ -47,17 +51,25 @@ class EventFeed:
         self._consumer: AIOKafkaConsumer
 
     async def __aenter__(self) -> Self:
+        broker, topics = self._settings.broker, self._settings.topics
         self._consumer = AIOKafkaConsumer(
             auto_offset_reset="none",
             enable_auto_commit=False,
             fetch_max_wait_ms=100,
-            max_partition_fetch_bytes=max(1 << 20, 2 * self._settings.topics.max_message_bytes),
-            metadata_max_age_ms=METADATA_MS,
-            **client_options(self._settings.broker),
+            max_partition_fetch_bytes=max(1 << 20, topics.max_message_bytes),
+            metadata_max_age_ms=int(LOOK_S * 1000),
+            **client_options(broker),
         )
         try:
-            await self._consumer.start()
-            await self._check_topics()
+            await start_client(self._consumer, broker)
+            check_topics(topics.events, await self._consumer.topics(), broker)
+            self.topic_ids = await topic_ids(broker.url, topics.events, broker.security)
+        except TimeoutError as error:
+            await self._consumer.stop()
+            raise BrokerUnreachableError(
+                f"the broker at {broker.url} does not describe its topics: {error}",
+                "Is it overloaded? Start the trainer again when it answers.",
+            ) from error
         except BaseException:
             await self._consumer.stop()
             raise
@@ -68,16 +80,6 @@ class EventFeed:
     ) -> None:
         await self._consumer.stop()
 
-    async def _check_topics(self) -> None:
-        there = await self._consumer.topics()
-        url = self._settings.broker.url
-        for topic in self._settings.topics.events:
-            if topic not in there:
-                raise FeedError(
-                    f"topic {topic!r} does not exist at {url}",
-                    f"Create headrace's topics: headrace topics create --broker {url}",
-                )
-
     async def read(self, offsets: Mapping[str, int]) -> AsyncIterator[tuple[Events, dict[str, int]]]:
         """What comes next, without end: events of one partition, and the offset to keep once they are taken.
 
@@ -85,8 +87,12 @@ class EventFeed:
             offsets: next offset by "topic-partition", of the partitions read before; looked at when a
                 partition is first read.
         """
+        clock = asyncio.get_running_loop().time
+        looked = -LOOK_S
         while True:
-            await self._assign(offsets)
+            if clock() - looked >= LOOK_S:
+                await self._assign(offsets)
+                looked = clock()
             try:
                 batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
             except OffsetOutOfRangeError as error:
@@ -97,24 +103,29 @@ class EventFeed:
 
     async def _assign(self, offsets: Mapping[str, int]) -> None:
         """Read the partitions that are new, besides the others."""
+        broker, topics = self._settings.broker, self._settings.topics.events
         held = self._consumer.assignment()
-        there = {
-            TopicPartition(topic, number)
-            for topic in self._settings.topics.events
-            for number in self._consumer.partitions_for_topic(topic) or ()
-        }
-        if there <= held:
+        try:
+            ranges = await offset_ranges(broker.url, topics, broker.security)
+        except (BrokerUnreachableError, AdminError):
+            if held:
+                return  # the consumer waits for the broker, and so do we
+            raise
+        begins = {TopicPartition(*at): begin for at, (begin, _) in ranges.items()}
+        ends = {TopicPartition(*at): end for at, (_, end) in ranges.items()}
+        fresh = sorted(set(begins) - held)
+        if not fresh:
             return
         positions = {at: await self._consumer.position(at) for at in held}
-        fresh = sorted(there - held)
-        begins = await self._consumer.beginning_offsets(fresh)
-        ends = await self._consumer.end_offsets(fresh)
+        stored = {at: offsets[name_of(at)] for at in fresh if name_of(at) in offsets}
+        beyond = [at for at, offset in stored.items() if offset > ends[at]]
+        if beyond:  # the embedded broker counts the last batch as one record: a fetch shows the true end
+            ends |= await TopicReader(self._consumer, broker, {}).ends(beyond)
         for at in fresh:
-            stored = offsets.get(name_of(at))
-            positions[at] = begins[at] if stored is None else stored
-            if stored is not None and not begins[at] <= stored <= ends[at]:
+            positions[at] = stored.get(at, begins[at])
+            if not begins[at] <= positions[at] <= ends[at]:
+                self._say_gap(at, positions[at], begins[at], ends[at])
                 positions[at] = begins[at]
-                self._say_gap(at, stored, begins[at], ends[at])
         self._consumer.assign(list(positions))
         for at, offset in positions.items():
             self._consumer.seek(at, offset)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from models.reranker import Reranker
 
 from models import gate, snapshot
+from models.reranker import Reranker
 from stream_app.gate_window import GateWindow
 from stream_app.settings import Settings
 

@@ -44,6 +44,7 @@ MOST_INTERVALS = 5
 class _Saved(msgspec.Struct, kw_only=True):
     cut_at: int = 0
     pending: Cut | None = None
+    topic_ids: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,8 @@ class Refresher:
         self._training = False
         self._cut_at = saved.cut_at
         self._pending = saved.pending
+        self._topic_ids = saved.topic_ids
         self._began = self._waiting_since = now
-        self._saved_end = log.end
         self._rebuild()
 
     @classmethod
@@ -125,6 +126,16 @@ class Refresher:
     def offsets(self) -> Mapping[str, int]:
         """Next offset of each topic-partition."""
         return self.log.offsets
+
+    def meet_topics(self, ids: Mapping[str, str]) -> list[str]:
+        """Forget the offsets of topics that were deleted and made anew since the last start; which these are."""
+        renewed = [topic for topic, known in self._topic_ids.items() if ids.get(topic, known) != known]
+        for name in [name for name in self.log.offsets if name.rpartition("-")[0] in renewed]:
+            del self.log.offsets[name]
+        self._topic_ids = {**self._topic_ids, **ids}
+        self.save()
+        self._save_state()
+        return renewed
 
     def _rebuild(self) -> None:
         """Teach the shadow the history again, and open the gate's window where a candidate waits."""
@@ -267,5 +278,7 @@ class Refresher:
     def _save_state(self) -> None:
         write_durably(
             self.settings.trainer.state_dir / "refresher.json",
-            msgspec.json.encode(_Saved(cut_at=self._cut_at, pending=self._pending)),
+            msgspec.json.encode(
+                _Saved(cut_at=self._cut_at, pending=self._pending, topic_ids=self._topic_ids)
+            ),
         )

@@ -16,9 +16,9 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
+from stream_app.connection import check_topics, start_client
 from stream_app.errors import HeadraceError
 from stream_app.events import Live, Manifest
 from stream_app.model_versions import ModelRow, ModelsView, versions_on_disk
@@ -78,23 +78,8 @@ class Registry:
         self._consumer = AIOKafkaConsumer(
             auto_offset_reset="none", enable_auto_commit=False, fetch_max_wait_ms=20, **client_options(broker)
         )
-        deadline = asyncio.get_running_loop().time() + broker.connect_timeout_s
-        while True:
-            try:
-                await self._consumer.start()
-                break
-            except KafkaError as error:
-                if asyncio.get_running_loop().time() >= deadline:
-                    raise RegistryError(
-                        f"no broker answers at {broker.url} after {broker.connect_timeout_s:g} s: {error}",
-                        "Start one (`headrace broker`) or name the right one with --broker HOST:PORT.",
-                    ) from error
-                await asyncio.sleep(0.2)
-        if self._topic.topic not in await self._consumer.topics():
-            raise RegistryError(
-                f"topic {self._topic.topic!r} does not exist at {broker.url}",
-                f"Create headrace's topics: headrace topics create --broker {broker.url}",
-            )
+        await start_client(self._consumer, broker)
+        check_topics([self._topic.topic], await self._consumer.topics(), broker)
         self._consumer.assign([self._topic])
         begin = await self._consumer.beginning_offsets([self._topic])
         self._consumer.seek(self._topic, begin[self._topic])
@@ -127,6 +112,8 @@ class Registry:
                 if pointer is not None:
                     pointers.append((record.offset, pointer))
                 deadline = loop.time() + patience
+            # A broker may say less about its end than there is; what comes with a fetch is right.
+            end = max(end, self._consumer.highwater(self._topic) or 0)
             if loop.time() > deadline:
                 raise RegistryError(
                     f"{self._topic.topic}-0 can't be read from offset {at} to its end at {end}: nothing came "

@@ -131,7 +131,7 @@ class Shadow:
     def _learn(self, events: Events, window: GateWindow | None) -> Bool:
         batch = self._batch_of(events)
         if window is None or window.full:
-            return self._process(batch) != DUPLICATE
+            return np.not_equal(self._process(batch), DUPLICATE)
         return np.concatenate([self._learn_one(events, batch, row, window) for row in range(len(batch))])
 
     def _learn_one(self, events: Events, batch: EventBatch, row: int, window: GateWindow) -> Bool:
@@ -152,11 +152,12 @@ class Shadow:
         if status[0] == ACCEPTED:
             value, ts = float(batch.value[row]), int(batch.ts[row])
             window.add(user, item, int(batch.action[row]), value, ts, candidates)
-        return status != DUPLICATE
+        return np.not_equal(status, DUPLICATE)
 
     def _candidates(self, slot: int) -> I32:
         items = self.recommender.refresh(np.array([slot], np.int32)).items[0]
-        return items[items >= 0]
+        found: I32 = items[items >= 0]
+        return found
 
     def _is_news(self, slot: int, item: int) -> bool:
         """Whether this item could have been on the user's list."""

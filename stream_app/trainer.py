@@ -24,6 +24,7 @@ from typing import TypeVar
 import msgspec
 from aiokafka.errors import KafkaError
 
+from stream_app.connection import BrokerUnreachableError
 from stream_app.errors import EXIT_OK, HeadraceError, UsageError
 from stream_app.event_feed import EventFeed
 from stream_app.events import Manifest
@@ -118,6 +119,8 @@ class TrainerService:
             self._refresher = await self._fed(
                 lambda: Refresher.open(self.settings, self.device, self.clock())
             )
+            for topic in await self._fed(partial(self._refresher.meet_topics, feed.topic_ids)):
+                log.warning("topic %s was deleted and made anew: reading it from its beginning", topic)
             self._say_where_we_are()
             tasks = [loop.create_task(work) for work in (self._read(feed), self._cycle(), self._stop.wait())]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -205,7 +208,7 @@ class TrainerService:
         while True:
             try:
                 return await do()
-            except (KafkaError, RegistryError, OSError) as error:
+            except (KafkaError, RegistryError, BrokerUnreachableError, OSError) as error:
                 if not said:
                     log.warning(
                         "the broker at %s does not answer (%s): trying on", self.settings.broker.url, error

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from stream_app import registry
+from stream_app.connection import BrokerUnreachableError, MissingTopicError
 from stream_app.events import Live, Manifest
 from stream_app.registry import Registry, RegistryError, client_options
 from stream_app.settings import BrokerSettings, Settings, load
@@ -167,14 +168,16 @@ def test_broken_records_on_the_topic_do_not_hide_the_good_ones(settings: Setting
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(settings: Settings, tmp_path: Path) -> None:
     lacking = settings_for(settings.broker.url, tmp_path, "no-such-topic")
     with pytest.raises(
-        RegistryError, match=r"topic 'no-such-topic' does not exist.*\n.*headrace topics create"
+        MissingTopicError, match=r"there is no topic 'no-such-topic'.*\n.*headrace topics create"
     ):
         registry.list_models(lacking)
 
 
 def test_no_broker_is_one_clear_message(free_port: int) -> None:
     absent = load({"broker.url": f"127.0.0.1:{free_port}", "broker.connect_timeout_s": 0.1})
-    with pytest.raises(RegistryError, match=r"no broker answers at 127.0.0.1.*\n.*headrace broker"):
+    with pytest.raises(
+        BrokerUnreachableError, match=r"no Kafka broker answers at 127.0.0.1.*\n.*headrace broker"
+    ):
         registry.list_models(absent)
 
 

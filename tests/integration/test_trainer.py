@@ -1,0 +1,293 @@
+"""The trainer on a broker: it refreshes, judges, obeys a pin, and goes on after kill -9 wherever it came."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from models import snapshot
+from models.event_log import EventLog
+from stream_app.broker import Broker, EmbeddedBroker
+from stream_app.events import Live
+from stream_app.model_versions import ModelsView
+from stream_app.registry import Registry, client_options
+from stream_app.settings import Settings, TopicSettings, load
+from stream_app.topics import create
+from stream_app.trainer import TrainerService
+
+PATIENCE_S = 120
+
+
+def small(address: str, topics: TopicSettings, folder: Path, **more: object) -> Settings:
+    return load(
+        {
+            "broker.url": address,
+            "broker.connect_timeout_s": 10.0,
+            "topics": topics.model_dump(),
+            "trainer.state_dir": folder / "trainer",
+            "trainer.snapshots": folder / "snapshots",
+            "trainer.every_events": 400,
+            "trainer.warmup_events": 0,
+            "trainer.tokens_per_event": 4.0,
+            "trainer.gate_events": 100,
+            "models.max_items": 500,
+            "models.transformer.d_model": 16,
+            "models.transformer.layers": 1,
+            "models.transformer.batch_tokens": 64,
+            **more,
+        }
+    )
+
+
+def walk(user: int, steps: range) -> list[tuple[str, bytes]]:
+    """Events of a user who goes through 60 items in a circle."""
+    return [
+        (
+            f"u{user}",
+            msgspec.json.encode(
+                {
+                    "v": 1,
+                    "event_id": f"{user}-{step}",
+                    "user_id": f"u{user}",
+                    "item_id": f"i{(7 * user + step) % 60}",
+                    "type": "click",
+                    "ts": 1_700_000_000_000 + 60_000 * step + user,
+                }
+            ),
+        )
+        for step in steps
+    ]
+
+
+def walks(users: range, steps: range) -> list[tuple[str, bytes]]:
+    """Many users, interleaved step by step."""
+    return [event for step in steps for user in users for event in walk(user, range(step, step + 1))]
+
+
+async def produce(settings: Settings, records: list[tuple[str, bytes]]) -> None:
+    producer = AIOKafkaProducer(**client_options(settings.broker))
+    await producer.start()
+    try:
+        for key, value in records:
+            await producer.send(settings.topics.events[0], value, key=key.encode())
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+async def models_when(settings: Settings, condition: Callable[[ModelsView], bool]) -> ModelsView:
+    """The `models` topic as soon as `condition` holds."""
+    async with Registry(settings) as registry, asyncio.timeout(PATIENCE_S):
+        while not condition(await registry.read_all()):  # noqa: ASYNC110  # noqa: ASYNC110 -- a topic sets no event
+            await asyncio.sleep(0.05)
+        return registry.view
+
+
+@asynccontextmanager
+async def trainer(settings: Settings) -> AsyncIterator[TrainerService]:
+    service = TrainerService(settings, "cpu")
+    running = asyncio.create_task(service.run())
+    try:
+        yield service
+    finally:
+        service.stop()
+        await running
+
+
+def live(version: str) -> Callable[[ModelsView], bool]:
+    return lambda view: view.live is not None and view.live.version == version
+
+
+def judged(version: str) -> Callable[[ModelsView], bool]:
+    return lambda view: version in view.manifests and "go" in view.manifests[version].gate
+
+
+def decisions(settings: Settings) -> list[dict[str, object]]:
+    path = settings.trainer.state_dir / "decisions.jsonl"
+    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+
+
+def test_snapshots_are_made_announced_judged_and_put_live(
+    broker: Broker, topics_of: Callable[..., TopicSettings], tmp_path: Path
+) -> None:
+    settings = small(broker.address, topics_of(), tmp_path)
+    create(settings.broker, settings.topics, partitions=2)
+
+    async def story() -> ModelsView:
+        async with trainer(settings):
+            await produce(settings, [("x", b"not json"), *walks(range(40), range(12))])
+            await models_when(settings, live("000001"))
+            await produce(settings, walks(range(40), range(12, 24)))
+            return await models_when(settings, judged("000002"))
+
+    view = asyncio.run(story())
+    first, second = decisions(settings)[:2]
+    assert (first["version"], first["go"], first["live"]) == ("000001", True, True)
+    assert second["against"] == "000001"
+    assert second["scored"] == 100
+    assert second["go"] is (second["lower"] >= -second["margin"])  # type: ignore[operator]
+    gate = view.manifests["000002"].gate
+    assert gate["ndcg"] == second["ndcg"]
+    read = snapshot.read(settings.trainer.snapshots / "000002")
+    assert sum(read.manifest.cut.values()) == sum(view.manifests["000002"].cut.values()) > 400
+    assert set(read.manifest.item_ids) == {f"i{n}" for n in range(60)}
+
+
+def test_a_pinned_pointer_stays_until_it_is_unpinned(
+    embedded_broker: EmbeddedBroker, topics_of: Callable[..., TopicSettings], tmp_path: Path
+) -> None:
+    settings = small(embedded_broker.address, topics_of(), tmp_path, **{"trainer.gate_margin": 1.0})
+    create(settings.broker, settings.topics, partitions=2)
+
+    async def story() -> tuple[Live | None, Live | None]:
+        async with trainer(settings), Registry(settings) as operator:
+            await produce(settings, walks(range(40), range(12)))
+            await models_when(settings, live("000001"))
+            await operator.rollback("000001")
+            await produce(settings, walks(range(40), range(12, 25)))
+            pinned = (await models_when(settings, judged("000002"))).live
+            await operator.unpin()
+            await produce(settings, walks(range(40), range(25, 38)))
+            return pinned, (await models_when(settings, live("000003"))).live
+
+    pinned, freed = asyncio.run(story())
+    assert pinned is not None
+    assert freed is not None
+    assert (pinned.version, pinned.pinned) == ("000001", True)
+    assert not freed.pinned
+    by_version = {d["version"]: d for d in decisions(settings)}
+    assert (by_version["000002"]["live"], by_version["000002"]["pinned"]) == (False, True)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from models import snapshot
+from models.event_log import EventLog
+from models.train import Trainer
+from stream_app.refresher import Refresher
+from stream_app.registry import Registry
+from stream_app.settings import load
+from stream_app.trainer import run_trainer
+import msgspec
+
+owner = {c.__name__: c for c in (EventLog, Trainer, Refresher, Registry)} | {"snapshot": snapshot}
+name, moment = sys.argv[1], sys.argv[2]
+where, attribute = name.split(".")
+whole = getattr(owner[where], attribute)
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def before(*args, **kwargs):
+    kill()
+
+def after(*args, **kwargs):
+    whole(*args, **kwargs)
+    kill()
+
+async def after_awaited(*args, **kwargs):
+    await whole(*args, **kwargs)
+    kill()
+
+count = 0
+def at_fifth(*args, **kwargs):
+    global count
+    count += 1
+    if count == 5:
+        kill()
+    return whole(*args, **kwargs)
+
+setattr(owner[where], attribute, globals()[moment])
+run_trainer(load(msgspec.json.decode(sys.stdin.read())))
+"""
+
+MOMENTS = [
+    ("Trainer._step", "at_fifth"),
+    ("Trainer.save", "before"),
+    ("Trainer.save", "after"),
+    ("snapshot.write", "after"),
+    ("Refresher.finish", "after"),
+    ("Registry.announce", "after_awaited"),
+    ("Registry.set_live", "after_awaited"),
+    ("Refresher.settle", "after"),
+    ("EventLog.save", "after"),
+]
+
+
+@pytest.mark.parametrize(("place", "moment"), MOMENTS)
+def test_training_resumes_after_a_kill(
+    embedded_broker: EmbeddedBroker,
+    topics_of: Callable[..., TopicSettings],
+    tmp_path: Path,
+    place: str,
+    moment: str,
+) -> None:
+    settings = small(embedded_broker.address, topics_of(), tmp_path)
+    create(settings.broker, settings.topics, partitions=2)
+    events = walks(range(40), range(12))
+
+    asyncio.run(produce(settings, events))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, place, moment],
+        input=msgspec.json.encode(settings.model_dump(mode="json")),
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+
+    async def resume() -> ModelsView:
+        async with trainer(settings):
+            await models_when(settings, lambda view: view.live is not None)
+            await produce(settings, walks(range(40), range(12, 24)))
+            return await models_when(
+                settings, lambda view: sum("go" in m.gate for m in view.manifests.values()) > 1
+            )
+
+    view = asyncio.run(resume())
+    for version in view.manifests:
+        snapshot.read(settings.trainer.snapshots / version)
+    log = EventLog.load(settings.trainer.state_dir / "log", settings.trainer.history_events)
+    assert log.end == len(events) * 2, "each event is in the history once"
+    assert sum(log.offsets.values()) == log.end
+    versions = [d["version"] for d in decisions(settings)]
+    assert versions == sorted(set(versions)), "each candidate is decided on once"
+
+
+def test_events_that_the_broker_has_dropped_are_passed_over(
+    embedded_broker: EmbeddedBroker,
+    topics_of: Callable[..., TopicSettings],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A topic made anew is shorter than the stored offset."""
+    settings = small(embedded_broker.address, topics_of(), tmp_path)
+    create(settings.broker, settings.topics, partitions=1)
+    ahead = EventLog(1000)
+    nothing = np.zeros(0, np.float32)
+    ahead.append(
+        [], [], [], nothing, nothing, nothing.astype(np.int64), {f"{settings.topics.events[0]}-0": 10_000}
+    )
+    settings.trainer.state_dir.mkdir(parents=True)
+    ahead.save(settings.trainer.state_dir / "log")
+
+    async def story() -> None:
+        await produce(settings, walks(range(40), range(12)))
+        async with trainer(settings):
+            await models_when(settings, live("000001"))
+
+    asyncio.run(story())
+    assert "offset 10000 is not among what the broker has" in caplog.text
