@@ -248,7 +248,6 @@ def make_list(
     count, touched = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark)
     row = out.n[0]
     out.n[0] += 1
-    users.revision[u] += 1
     users.dirty[u] = 1
     out.event[row], out.revision[row] = event, users.revision[u]
     if baselines.on:
@@ -455,6 +454,9 @@ def run(
         t[totals.SLOTS_USED] = slots
         _learn(state, fixed, x, users, c, e, slot, slot_of, slots, stream)
         t[totals.ACCEPTED] += 1.0
+        # Events are counted, not lists: a redo that cuts its batches elsewhere gives what it repeats the same
+        # revision, and what is newer a higher one.
+        users.revision[u] += 1
         if c.list_at[e]:
             make_list(
                 state, fixed, x, users, seen, slot_of, slots, u, c.history.events[e] + 1,
@@ -488,6 +490,7 @@ def refresh(
     for row in range(len(slots)):
         u = slots[row]
         n, gap = history_of(users, u, weights, history)
+        users.revision[u] += 1
         make_list(
             state, fixed, x, users, seen, slot_of, used, u, users.n_events[u], history, n, gap,
             users.seen_n[u], vectors[row], frozen_vectors[row], in_sample[row], reranked, frozen, baselines,
