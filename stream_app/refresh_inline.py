@@ -11,18 +11,19 @@ import time
 from pathlib import Path
 
 import numpy as np
-from models.reranker import Reranker
 
 from models import snapshot
 from models.base import I64, EventBatch
 from models.event_log import EventLog
 from models.recommender import Recommender
+from models.reranker import Reranker
 from models.train import Trainer
 from models.transformer import band_for
 from producers.columns import Dataset
 from stream_app.refresher import budget, interval
 from stream_app.report import Refresh
 from stream_app.settings import Settings
+from stream_app.trainer import pick_device
 
 
 class InlineRefresher:
@@ -36,7 +37,7 @@ class InlineRefresher:
             model,
             band_for(settings.models.sequence.length, model.layers),
             seed,
-            device="cpu" if settings.trainer.device == "auto" else settings.trainer.device,
+            device=pick_device(settings.trainer.device),
             threads=settings.trainer.torch_threads,
             scale=(settings.events.rating_low, settings.events.rating_high),
             replay_share=settings.trainer.replay_share,
@@ -65,9 +66,11 @@ class InlineRefresher:
         started = time.perf_counter()
         done = self.trainer.refresh(self.events, self._new_from, budget(self.settings, new, self.events.end))
         version = f"{len(self.log) + 1:06d}"
-        with tempfile.TemporaryDirectory() as folder:
-            snapshot.write(Path(folder), self.trainer, version)
-            self.recommender.set_reranker(Reranker(snapshot.read(Path(folder))))
+        if done.steps:
+            with tempfile.TemporaryDirectory() as folder:
+                written = Path(folder) / version
+                snapshot.write(written, self.trainer, version)
+                self.recommender.set_reranker(Reranker(snapshot.read(written), self.trainer.device))
         self.log.append(
             Refresh(
                 at=at,
@@ -75,7 +78,8 @@ class InlineRefresher:
                 tokens=done.tokens,
                 seconds=time.perf_counter() - started,
                 loss=done.loss if np.isfinite(done.loss) else None,
-                items=len(self.trainer.item_ids),
+                items=sum(name is not None for name in self.trainer.rows.ids),
+                live=done.steps > 0,
             )
         )
         self._new_from = self.events.end
