@@ -263,8 +263,13 @@ class Recommender:
                 self._evict(batch.item[at:])
         return Outcome(h.status.copy(), self._lists(out, batch.user))
 
-    def refresh(self, slots: I32) -> Lists:
-        """Make lists without an event, as after a model swap; revisions go up by one each."""
+    def refresh(self, slots: I32, *, counted: bool = True) -> Lists:
+        """Make lists without an event.
+
+        Args:
+            counted: each is a revision of its own, as after a model swap; else it stands for events that are
+                counted already.
+        """
         self._fit()
         n = len(slots)
         out = self._new_output(n)
@@ -278,7 +283,7 @@ class Recommender:
         stream.refresh(
             self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
             self.catalogue.slot_of, slots, self.actions.weights, vectors, frozen_vectors, sample,
-            self._reranked, self._frozen_reranked, self._baselines, np.zeros(HISTORY, np.int32), out,
+            self._reranked, self._frozen_reranked, self._baselines, np.zeros(HISTORY, np.int32), out, counted,
         )  # fmt: skip
         self._meta_dirty = self._meta_dirty or n > 0
         return self._lists(out, slots)

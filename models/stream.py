@@ -484,13 +484,15 @@ def refresh(
     baselines: Baselines,
     history: I32,
     out: Output,
+    counted: bool,
 ) -> None:
-    """A list for each user in `slots`, without an event."""
+    """A list for each user in `slots`, without an event; `counted` ones are a revision of their own."""
     used = int(state.totals[totals.SLOTS_USED])
     for row in range(len(slots)):
         u = slots[row]
         n, gap = history_of(users, u, weights, history)
-        users.revision[u] += 1
+        if counted:
+            users.revision[u] += 1
         make_list(
             state, fixed, x, users, seen, slot_of, used, u, users.n_events[u], history, n, gap,
             users.seen_n[u], vectors[row], frozen_vectors[row], in_sample[row], reranked, frozen, baselines,

@@ -260,7 +260,7 @@ class Pipeline:
     ) -> list[Outgoing]:
         if not slots:
             return []
-        lists = self.recommender.refresh(np.array(slots, np.int32))
+        lists = self.recommender.refresh(np.array(slots, np.int32), counted=reason == REFRESH)
         of = lists.user.tolist()
         return self.writer.lists(
             lists,
