@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stream_app.connection import check_topics
 from stream_app.errors import EXIT_OK, HeadraceError, UsageError
 from stream_app.failpoints import Failpoints
 from stream_app.freshness import WorkerMetrics
-from stream_app.ingest import Build, Ingest
+from stream_app.ingest import Build, Ingest, LoadUsers
 from stream_app.lease import (
     EMBEDDED_CLUSTER,
     EMBEDDED_SESSION_S,
@@ -67,14 +68,14 @@ def run_worker(settings: Settings, *, build: Build | None = None) -> int:
         HeadraceError: what ended it, and what to do.
     """
     _quiet_loggers()
-    return asyncio.run(_run(settings, build or (lambda store, n: build_pipeline(settings, store, n))))
+    return asyncio.run(_run(settings, build or partial(build_pipeline, settings)))
 
 
-def build_pipeline(settings: Settings, store: StateStore, partitions: int) -> Pipeline:
+def build_pipeline(settings: Settings, store: StateStore, partitions: int, load_users: LoadUsers) -> Pipeline:
     """The recommender with all that the state holds, and the pipeline around it."""
     recommender = new_recommender(settings)
     recommender.load(store.items(), store.model_meta())
-    return Pipeline(settings, recommender, store.load_users, partitions=partitions)
+    return Pipeline(settings, recommender, load_users, partitions=partitions)
 
 
 def load_snapshot(settings: Settings, folder: Path) -> Any:

@@ -17,6 +17,7 @@ from stream_app.followers import Followers
 from stream_app.freshness import WorkerMetrics
 from stream_app.pipeline import Pipeline
 from stream_app.publish import Publisher
+from stream_app.records import Outgoing
 from stream_app.state import Position
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Between:
         self._limit = refresh_users
         self._recent: dict[str, None] = {}
         self._stale: dict[str, None] = {}
+        self._waiting: dict[str, Outgoing] = {}
         self._portion = 16
 
     async def apply(self) -> None:
@@ -75,6 +77,7 @@ class Between:
         if swap is not None:
             await self._in_thread(self._pipeline.recommender.set_reranker, swap.reranker)
             self._metrics.set_model(swap.version)
+            self._metrics.swaps.inc()
             self._stale = dict(self._recent)
             log.info(
                 "model %s is live; the lists of %d users are refreshed",
@@ -100,6 +103,7 @@ class Between:
             self._recent.pop(user, None)
             self._recent[user] = None
             self._stale.pop(user, None)
+            self._waiting.pop(user, None)
         while len(self._recent) > self._limit:
             del self._recent[next(iter(self._recent))]
 
@@ -108,8 +112,8 @@ class Between:
         """Whether lists wait to be refreshed."""
         return bool(self._stale)
 
-    async def refresh(self) -> int:
-        """Refresh one portion, those touched last first; how many lists went out."""
+    async def refresh(self) -> bool:
+        """Score one portion anew, those touched last first; whether there is something to commit now."""
         users = [self._stale.popitem()[0] for _ in range(min(self._portion, len(self._stale)))]
         started = time.perf_counter()
         lists = await self._in_thread(self._pipeline.refresh, users)
@@ -118,5 +122,14 @@ class Between:
             self._portion = min(MAX_PORTION, 2 * self._portion)
         elif took > PORTION_S:
             self._portion = max(1, self._portion // 2)
-        await self._publisher.recommendations(lists, log_append=False)
-        return len(lists)
+        self._waiting.update((one.user_id, one) for one in lists)
+        return bool(lists)
+
+    async def publish_refreshed(self) -> None:
+        """Send the refreshed lists whose revisions are committed.
+
+        Were they sent before, a crash would take their revisions back, and what is published under the same
+        numbers afterwards would look like a repeat.
+        """
+        waiting, self._waiting = self._waiting, {}
+        await self._publisher.recommendations(waiting.values(), log_append=False)

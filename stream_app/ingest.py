@@ -35,8 +35,11 @@ from stream_app.trial import Trial, read_suspects
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-Build = Callable[[StateStore, int], Pipeline]
-"""An open state and the number of partitions → a pipeline that has loaded it."""
+LoadUsers = Callable[[int, list[str]], list[bytes | None]]
+"""A partition and user ids → their rows."""
+
+Build = Callable[[StateStore, int, LoadUsers], Pipeline]
+"""An open state, the number of partitions, what loads users → a pipeline that has loaded the rest."""
 
 
 class Ingest(faust.Service):
@@ -149,7 +152,8 @@ class Ingest(faust.Service):
             await self.add_runtime_dependency(followers)
             store.add_partitions(reader.facts.partitions)
             marker.start(reader.offsets)
-            pipeline = await self._in_thread(self._build, store, reader.facts.partitions)
+            partitions = reader.facts.partitions
+            pipeline = await self._in_thread(self._build, store, partitions, self._loader(store))
             between = Between(
                 pipeline,
                 followers,
@@ -185,6 +189,13 @@ class Ingest(faust.Service):
             await reader.close()
             await self._in_thread(store.close)
 
+    def _loader(self, store: StateStore) -> LoadUsers:
+        def load(partition: int, users: list[str]) -> list[bytes | None]:
+            self._failpoints.reach("3-after")
+            return store.load_users(partition, users)
+
+        return load
+
     async def _search(self, store: StateStore, reader: LogReader, marker: Marker) -> list[ConsumerRecord]:
         """Find the culprit where the worker came back too often; the records that were read on the way."""
         if marker.restarts < self._settings.worker.restarts_before_bisect or not marker.missing(
@@ -197,7 +208,7 @@ class Ingest(faust.Service):
         )
         records = await read_suspects(reader, marker)
         partitions = reader.facts.partitions
-        trial = Trial(store, self._settings, lambda copy: self._build(copy, partitions))
+        trial = Trial(store, self._settings, lambda copy: self._build(copy, partitions, copy.load_users))
         try:
             await self._in_thread(find_culprits, marker, records, trial.fresh)
         finally:

@@ -112,7 +112,7 @@ class Session:
             if records:
                 await self._process(records)
             if self._between.refresh_is_due and self._reader.lag() <= self._worker.batch_events:
-                self._moved = await self._between.refresh() > 0 or self._moved
+                self._moved = await self._between.refresh() or self._moved
         if self._commit_is_due():
             await self.commit()
         self._show_figures()
@@ -221,6 +221,7 @@ class Session:
         self._metrics.commit_ms.observe((ended - started) * 1000)
         self._metrics.commit_bytes.inc(size)
         self._marker.committed(self._done)
+        await self._between.publish_refreshed()
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_group(dict(self._done)))
 

@@ -4,11 +4,6 @@ left."""
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,19 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from models.recommender import Recommender
 from models.user_rows import unpack_row
+from producers.simulate import Ledger, Simulation
 from stream_app.broker import Broker, free_port
 from stream_app.coverage import Coverage, check
+from stream_app.pipeline import Pipeline
 from stream_app.settings import Settings, TopicSettings, load
 from stream_app.state import StateStore
 from stream_app.topic_reader import open_reader
 from stream_app.topics import create
+from stream_app.warm_up import new_recommender
 from stream_app.worker_metrics import Sample, read_sample
+from tests.integration.worker_main import start_worker
 
-ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 90.0
 
 
@@ -42,15 +40,9 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._log = Path(f"{self.settings.worker.state_dir}.log")
-        self._log_from = self._log.stat().st_size if self._log.exists() else 0
-        with self._log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.worker_main", json.dumps(dict(self.overrides))],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONWARNINGS": "ignore", **self.environment},
-                stdout=output,
-                stderr=output,
-            )
+        self._log.touch()
+        self._log_from = self._log.stat().st_size
+        self.process = start_worker(self.overrides, self.environment, self._log)
 
     @property
     def said(self) -> str:
@@ -66,7 +58,7 @@ class Worker:
         """Wait for a condition while the process lives."""
         deadline = time.monotonic() + patience_s
         while not condition():
-            assert self.process.poll() is None, f"the worker ended before {what}:\n{self.said}"
+            assert self.process.is_alive(), f"the worker ended before {what}:\n{self.said}"
             assert time.monotonic() < deadline, f"no {what} within {patience_s:g} s:\n{self.said[-4000:]}"
             time.sleep(0.05)
 
@@ -83,20 +75,21 @@ class Worker:
         self.until(there, f"{count} events")
 
     def wait(self, patience_s: float = PATIENCE_S) -> int:
-        """The exit code, once the process has ended."""
-        try:
-            return self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:
+        """The exit code, once the process has ended; below 0, the signal that ended it."""
+        self.process.join(patience_s)
+        if self.process.exitcode is None:
             self.kill()
-            raise AssertionError(f"the worker did not end:\n{self.said[-4000:]}") from None
+            raise AssertionError(f"the worker did not end:\n{self.said[-4000:]}")
+        return self.process.exitcode
 
     def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         return self.wait()
 
     def kill(self) -> None:
+        """End it as `kill -9` does."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 @dataclass
@@ -180,10 +173,72 @@ class Stage:
         """The models' own figures in the state of the stopped worker."""
         settings = self.settings
         with StateStore.read(settings.worker.state_dir) as store:
-            recommender = Recommender(settings.models, weights=settings.events.weights, seed=settings.seed)
+            recommender = new_recommender(settings)
             recommender.load(store.items(), store.model_meta())
             return recommender.metrics()
 
     def offsets(self) -> dict[tuple[str, int], int]:
         with StateStore.read(self.settings.worker.state_dir) as store:
             return store.offsets
+
+    # -- what should be there ----------------------------------------------------------------------------------
+    def undisturbed(self) -> Recommender:
+        """What a recommender learns from the log as it is, partition by partition, without worker or broker."""
+        settings = self.settings
+        recommender = new_recommender(settings)
+        pipeline = Pipeline(
+            settings, recommender, lambda _number, users: [None] * len(users), partitions=self.partitions
+        )
+        records = sorted(
+            self.records(self.topics.events[0]), key=lambda record: (record.partition, record.offset)
+        )
+        for start in range(0, len(records), settings.worker.batch_events):
+            batch = records[start : start + settings.worker.batch_events]
+            assert pipeline.process(batch, received_ms=time.time() * 1000).taken == len(batch)
+        return recommender
+
+    def state(self) -> dict[str, dict[Any, bytes]]:
+        """All rows of the stopped worker's state."""
+        with StateStore.read(self.settings.worker.state_dir) as store:
+            return {
+                "users": {
+                    (partition, user): row
+                    for partition in store.partitions()
+                    for user, row in store.users(partition)
+                },
+                "items": dict(store.items()),
+                "meta": dict(store.model_meta()),
+            }
+
+
+class Feeder:
+    """Sends a simulation's records bit by bit."""
+
+    def __init__(self, stage: Stage, simulation: Simulation) -> None:
+        self._stage = stage
+        self._simulation = simulation
+        self._records = simulation.records()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Of what was sent so far."""
+        return self._simulation.ledger
+
+    def send(self, events: int) -> None:
+        """The next so many events, with the items that stand between them; returns when they are acknowledged."""
+        topics = self._stage.topics
+
+        async def run() -> None:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._stage.broker.address, max_request_size=2 << 20, acks="all"
+            )
+            async with producer:
+                left = events
+                while left and (made := next(self._records, None)) is not None:
+                    topic = topics.items if made.kind == "item" else topics.events[0]
+                    # aiokafka refuses a record without key and value; the simulation makes none.
+                    await producer.send(topic, made.value, key=made.key)
+                    left -= made.kind != "item"
+                await producer.flush()
+
+        asyncio.run(run())
