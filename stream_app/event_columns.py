@@ -8,7 +8,7 @@ a record's bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from stream_app.admission import Admission
 from stream_app.catalogue_feed import CatalogueFeed
 from stream_app.decode import Decoded
 from stream_app.settings import EventSettings
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -50,27 +52,30 @@ class EventColumns:
 
     def stretch(self, decoded: Decoded, event_ids: U64, start: int, stop: int) -> Stretch:
         """Rows `start` to `stop` of a decoded batch."""
+        lanes = decoded.lane[start:stop]
         slot = self._slots(decoded, start, stop)
-        rows = np.arange(start, stop)
-        partition = np.array([lane.partition for lane in decoded.lane[start:stop]], np.int32)
-        away = self.recommender.users.columns.partition[slot] != partition
-        misrouted: list[int] = rows[away].tolist()
-        if misrouted:
-            rows, slot = rows[~away], slot[~away]
-        kept = rows.tolist()
-        actions = [self._action(decoded.type[row]) for row in kept]
+        partition = np.array([lane.partition for lane in lanes], np.int32)
+        home = self.recommender.users.columns.partition[slot] == partition
+        rows = np.arange(start, stop)[home]
+        misrouted: list[int] = [] if len(rows) == len(home) else (np.flatnonzero(~home) + start).tolist()
+
+        def kept(column: list[T]) -> list[T]:
+            return [column[row] for row in rows] if misrouted else column[start:stop]
+
+        actions = [self._action(kind) for kind in kept(decoded.type)]
+        lanes = kept(decoded.lane)
         batch = EventBatch(
-            user=slot,
-            item=self._items([decoded.item[row] for row in kept]),
+            user=slot[home],
+            item=self._items(kept(decoded.item)),
             action=np.array([code for code, _ in actions], np.uint8),
             weight=np.array([weight for _, weight in actions], np.float32),
-            value=np.array([decoded.value[row] for row in kept], np.float32),
-            ts=np.array([decoded.ts[row] for row in kept], np.int64),
+            value=np.array(kept(decoded.value), np.float32),
+            ts=np.array(kept(decoded.ts), np.int64),
             event_id=event_ids[rows],
-            key=np.array([decoded.lane[row].key for row in kept], np.uint64),
-            offset=np.array([decoded.offset[row] for row in kept], np.int64),
+            key=np.array([lane.key for lane in lanes], np.uint64),
+            offset=np.array(kept(decoded.offset), np.int64),
         )
-        topic = np.array([decoded.lane[row].topic_index for row in kept], np.int32)
+        topic = np.array([lane.topic_index for lane in lanes], np.int32)
         return Stretch(rows, batch, topic, misrouted)
 
     def _slots(self, decoded: Decoded, start: int, stop: int) -> I32:
