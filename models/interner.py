@@ -42,8 +42,9 @@ class Interner:
                 found[at] = self._add(ids[at])
         result = np.array(found, np.int32)
         if len(self.ids) > len(self._uses):
-            self._uses = np.resize(self._uses, 2 * len(self.ids))
-            self._uses[len(self._uses) // 2 :] = 0
+            uses = np.zeros(2 * len(self.ids), np.int64)
+            uses[: len(self._uses)] = self._uses
+            self._uses = uses
         self._uses[: len(self.ids)] += np.bincount(result, minlength=len(self.ids))
         return result
 
