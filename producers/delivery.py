@@ -10,6 +10,8 @@ which keeps the order (a retry may then write a record twice: `event_id` is for 
 
 from __future__ import annotations
 
+import socket
+import time
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -34,6 +36,8 @@ INIT_PRODUCER_ID = 22
 UNKNOWN_TOPIC = 3
 DELIVERY_TIMEOUT_S = 60.0
 REQUEST_TIMEOUT_S = 15.0
+CONNECT_TRY_S = 2.0
+CONNECT_PAUSE_S = 0.1
 
 
 class DeliveryError(HeadraceError):
@@ -81,11 +85,11 @@ class Delivery:
         self._waiting: dict[tuple[str, int], deque[_Sent]] = {}
         self._count = 0
         self._known: list[Outcome] = []
-        security = dict(broker.security)
+        self._reach()
         common = {
             "bootstrap_servers": broker.url.split(","),
             "bootstrap_timeout_ms": int(broker.connect_timeout_s * 1000),
-            **security,
+            **broker.security,
         }
         try:
             self._admin = KafkaAdminClient(**common)
@@ -185,6 +189,25 @@ class Delivery:
                 if not oldest.future.is_done:
                     raise self._unreachable(error) from error
         self._known = self.outcomes()
+
+    def _reach(self) -> None:
+        """Wait until one of the addresses takes a connection: kafka-python would not say why none does."""
+        deadline = time.monotonic() + self._broker.connect_timeout_s
+        while True:
+            for address in self._broker.url.split(","):
+                host, _, port = address.strip().rpartition(":")
+                if not host or not port.isdigit():
+                    raise DeliveryError(
+                        f"{address!r} is no HOST:PORT of a broker", "For example 127.0.0.1:9092."
+                    )
+                try:
+                    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TRY_S):
+                        return
+                except OSError as error:
+                    refusal = error
+            if time.monotonic() >= deadline:
+                raise self._unreachable(refusal) from refusal
+            time.sleep(CONNECT_PAUSE_S)
 
     def _unreachable(self, error: Exception) -> DeliveryError:
         url = self._broker.url

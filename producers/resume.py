@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -87,6 +88,32 @@ def load(folder: Path, sha256: str, run_id: str | None) -> RunState:
         raise ResumeError(f"{paths[-1]} is not readable: {error}", "Delete it and start anew.") from error
 
 
+def true_ends(consumer: KafkaConsumer, parts: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """The offset after the last record of each partition that the consumer is assigned.
+
+    What a broker answers when it is asked is where we look from: the embedded one counts the last batch as one
+    record. The high watermark that comes with a fetch is right on every broker.
+
+    Raises ResumeError when no fetch is answered.
+    """
+    ends: dict[TopicPartition, int] = consumer.end_offsets(parts)
+    for part in parts:
+        consumer.seek(part, ends[part])
+    waiting = {part for part in parts if ends[part] > 0}
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    while waiting:
+        consumer.poll(timeout_ms=20)
+        for part in list(waiting):
+            mark = consumer.highwater(part)
+            if mark is not None:
+                ends[part] = max(ends[part], mark)
+                waiting.discard(part)
+        if waiting and time.monotonic() > deadline:
+            names = ", ".join(f"{part.topic}-{part.partition}" for part in sorted(waiting))
+            raise ResumeError(f"the end of {names} can't be read within {READ_TIMEOUT_S:g} s", "Try again.")
+    return ends
+
+
 def written_since(broker: BrokerSettings, state: RunState) -> set[str]:
     """Ids of the events that the log holds after the marks: written, but perhaps not acknowledged to us.
 
@@ -105,7 +132,7 @@ def written_since(broker: BrokerSettings, state: RunState) -> set[str]:
     )
     try:
         consumer.assign(parts)
-        ends = consumer.end_offsets(parts)
+        ends = true_ends(consumer, parts)
         starts = consumer.beginning_offsets(parts)
         for part in parts:
             mark = state.mark(part.partition)
