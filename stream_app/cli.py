@@ -72,8 +72,8 @@ def _root(
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     for client in ("aiokafka", "kafka"):
-        # Their complaints while a broker is away are noise beside our line; a service's own log keeps them.
-        logging.getLogger(client).addHandler(logging.NullHandler())
+        # What they say while a broker is away, or of each connection, is noise beside our own lines.
+        logging.getLogger(client).setLevel(logging.CRITICAL)
     try:
         app(args=arguments, prog_name="headrace")
     except SystemExit as end:

@@ -33,6 +33,7 @@ from stream_app.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HeadraceEr
 from stream_app.live_view import LiveView
 from stream_app.settings import Settings, load
 from stream_app.topic_reader import TopicReader, open_reader
+from stream_app.warm_up import warm_up
 from stream_app.worker_metrics import Sample, read_sample
 
 DATA = "ml-100k"
@@ -40,11 +41,19 @@ PARTITIONS = 4
 MARKER = ".headrace-demo"
 LONGEST_S = 270.0
 """The demo gives up after this long, so that it ends within 5 minutes whatever happens."""
-START_S = 120.0
-"""How long a worker may take that compiles its kernels for the first time."""
+START_S = 90.0
+"""How long the worker may take until it answers."""
 SETTLE_S = 30.0
-TRAINING = {"trainer.every_events": 12_000, "trainer.gate_events": 2000, "trainer.gate_wait_s": 20}
-"""The demo is over in two minutes, so the Transformer is refreshed more often than the defaults would."""
+FIGURES_S = 1.5
+"""A worker's page is renewed once a second."""
+CHOSEN = {
+    "worker.one_list_per_event": True,
+    "trainer.every_events": 10_000,
+    "trainer.gate_events": 2000,
+    "trainer.gate_wait_s": 20,
+}
+"""A replay squeezes months into two minutes, so many events of a user fall into one batch: a list after each of
+them is what the user would have had at their own pace. And the Transformer is refreshed more often."""
 
 
 class DemoError(HeadraceError):
@@ -81,6 +90,8 @@ def run_demo(overrides: Mapping[str, Any], directory: Path, *, rate: int, limit:
     """Run the demo and return its exit code."""
     console = Console()
     prepare(directory)
+    with console.status("compiling the kernels (a minute or two, the first time only) …"):
+        warm_up(load(dict(overrides)))
     dataset = datasets.load(DATA, notify=lambda line: console.print(line, style="dim", markup=False))
     try:
         return asyncio.run(
@@ -123,7 +134,7 @@ async def _demo(
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(EmbeddedBroker())
         chosen = {
-            **TRAINING,
+            **CHOSEN,
             **overrides,
             "broker.url": broker.address,
             "worker.state_dir": directory / "state",
@@ -149,7 +160,7 @@ async def _demo(
             return stack.enter_context(child)
 
         worker, trainer = start("worker", "worker"), start("trainer", "trainer")
-        with console.status("the worker starts (the first time it compiles its kernels) …"):
+        with console.status("the worker and the trainer start …"):
             await _until_it_answers(run, worker)
         say(console, "worker", f"{_metrics_url(run.settings)}  (process {worker.pid}, {worker.log})")
         say(
@@ -211,6 +222,7 @@ async def _replay(
                 await asyncio.sleep(0.5)
                 continue
             run.samples.append(sample)
+            view.note = demo_summary.gate_figures(demo_summary.refreshes(run))
             if sample.events and not run.titles:
                 run.titles = await watch.titles(reader, run.settings)
             view.update(
@@ -226,6 +238,10 @@ async def _replay(
                     break
             await asyncio.sleep(0.5)
     run.replay_s = time.monotonic() - began
+    await asyncio.sleep(FIGURES_S)
+    final = await _sample(run)
+    if final is not None:
+        run.samples.append(final)
 
 
 async def _newest_line(run: Run, reader: TopicReader, partition: Any) -> str:
@@ -254,6 +270,3 @@ async def _check(run: Run, reader: TopicReader) -> None:
         if run.coverage.complete or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.5)
-    final = await _sample(run)
-    if final is not None:
-        run.samples.append(final)

@@ -68,8 +68,7 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
     """The summary's rows: name, text."""
     covered = run.coverage
     p50, p99 = last.freshness.quantile(0.5), last.freshness.quantile(0.99)
-    decisions = refreshes(run.directory / "trainer" / "decisions.jsonl")
-    live = sum(bool(d.get("go")) for d in decisions)
+    decisions = refreshes(run)
     verdict = "every event is covered" if covered.complete else f"{covered.uncovered:,} NOT covered"
     rate = run.events / run.replay_s if run.replay_s else math.nan
     return [
@@ -88,15 +87,43 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
         (
             "HR@10",
             f"{last.hr:.4f} against {last.popularity_hr:.4f} of popularity ({lift(last)}), "
-            f"{last.scored:,} events scored before they were learned",
+            f"{last.scored:,} events scored before they were learned; a list after every event",
         ),
         ("NDCG@10", f"{last.ndcg:.4f} against {last.popularity_ndcg:.4f}"),
-        ("Transformer", f"{len(decisions)} refreshes, {live} went live; now {last.model or 'none'}"),
+        ("frozen", _frozen(last)),
+        ("Transformer", f"{gate_figures(decisions)}; in use: {last.model or 'none'}"),
+        *(("gate", _decision(decision)) for decision in decisions),
     ]
 
 
-def refreshes(path: Path) -> list[dict[str, Any]]:
+def gate_figures(decisions: list[dict[str, Any]]) -> str:
+    """How many refreshes there were, and how many went live."""
+    live = sum(bool(decision["live"]) for decision in decisions)
+    return f"{len(decisions)} refresh{'' if len(decisions) == 1 else 'es'} judged, {live} went live"
+
+
+def _frozen(last: Sample) -> str:
+    if not last.sample_scored or not last.swaps:
+        return "no first model to compare with yet"
+    return (
+        f"HR@10 {last.sample_hr:.4f} against {last.frozen_hr:.4f} of the frozen first model, over the "
+        f"{last.sample_scored:,} scored events of a sample of the users"
+    )
+
+
+def _decision(decision: dict[str, Any]) -> str:
+    went = "live" if decision["live"] else "not live"
+    if decision.get("difference") is None:
+        return f"{decision['version']} {went}: {decision['reason']}"
+    return (
+        f"{decision['version']} {went}: NDCG@10 {decision['difference']:+.4f} against {decision['against']} "
+        f"(90 % bound {decision['lower']:+.4f}) over {decision['scored']:,} events after its cut"
+    )
+
+
+def refreshes(run: Run) -> list[dict[str, Any]]:
     """The trainer's decisions, oldest first; none where it has made none."""
+    path = run.directory / "trainer" / "decisions.jsonl"
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -105,7 +132,7 @@ def refreshes(path: Path) -> list[dict[str, Any]]:
 def write_report(run: Run) -> Path:
     """Write `report.html` and `report.json` into the demo's folder; returns the page's path."""
     last = run.samples[-1]
-    decisions = refreshes(run.directory / "trainer" / "decisions.jsonl")
+    decisions = refreshes(run)
     measured = report.Report(
         title=f"headrace demo: {run.data.name}, live",
         kind="live",

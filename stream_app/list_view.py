@@ -15,6 +15,13 @@ from rich.text import Text
 from stream_app.events import Because, Recommendation, RecommendedItem
 
 Titles = Mapping[str, str]
+SOURCES = {
+    "covisit": "co-visits",
+    "popularity": "popularity",
+    "asymmetric-mf": "factors",
+    "biased-mf": "ratings",
+    "transformer": "Transformer",
+}
 
 
 def title_of(item_id: str, titles: Titles) -> str:
@@ -27,6 +34,11 @@ def reason_of(because: Because, titles: Titles) -> str:
     if because.item_id is not None and (because.item_id in titles or not because.text):
         return f'because of "{title_of(because.item_id, titles)}"'
     return because.text
+
+
+def source_in_words(source: str) -> str:
+    """Which model put the item on the list; the variants of a model are told apart in the record only."""
+    return next((words for start, words in SOURCES.items() if source.startswith(start)), source)
 
 
 def headline(record: Recommendation) -> str:
@@ -63,7 +75,7 @@ def table(
         name = Text(title_of(item.item_id, titles))
         if item.item_id in fresh:
             name.append(" new", style="bold green")
-        shown.add_row(str(rank), name, reason_of(item.because, titles), item.source)
+        shown.add_row(str(rank), name, reason_of(item.because, titles), source_in_words(item.source))
     return shown
 
 

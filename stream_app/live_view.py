@@ -26,7 +26,8 @@ from stream_app.worker_metrics import Sample
 BLOCKS = "▁▂▃▄▅▆▇█"
 RECENT_S = 10.0
 PLAIN_EVERY_S = 5.0
-WIDTH = 92
+WIDTH = 94
+SPARKS = 24
 
 
 class History:
@@ -106,6 +107,9 @@ class LiveView:
 
     Args:
         target: how many events there will be; 0 where that is not known.
+
+    Attributes:
+        note: what is shown beside the Transformer's version.
     """
 
     def __init__(self, console: Console, target: int = 0, title: str = "headrace") -> None:
@@ -113,7 +117,7 @@ class LiveView:
         self.target = target
         self.title = title
         self.history = History()
-        self.latest = ""
+        self.latest = self.note = ""
         self._live = (
             Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
         )
@@ -157,13 +161,13 @@ class LiveView:
         sample = self.history.samples[-1]
         p50, p99 = self.history.freshness()
         grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", justify="right", no_wrap=True)
-        grid.add_column(no_wrap=True, min_width=44)
+        grid.add_column(style="dim", justify="right", no_wrap=True, min_width=11)
+        grid.add_column(no_wrap=True, min_width=43)
         grid.add_column(style="cyan", no_wrap=True)
         grid.add_row(
             "events",
             f"[b]{sample.events:,}[/b]  {self.history.rate():,.0f}/s",
-            sparkline(self.history.rates(24)),
+            sparkline(self.history.rates(SPARKS)),
         )
         grid.add_row(
             "freshness",
@@ -174,10 +178,10 @@ class LiveView:
             "HR@10",
             f"[b green]{_share(sample.hr)}[/b green]  popularity {_share(sample.popularity_hr)}  "
             f"{lift(sample)}",
-            sparkline(self.history.hit_rates(24)),
+            sparkline(self.history.hit_rates(SPARKS)),
         )
         grid.add_row("NDCG@10", f"{_share(sample.ndcg)}  popularity {_share(sample.popularity_ndcg)}")
-        grid.add_row("Transformer", f"[magenta]{sample.model or 'not trained yet'}[/magenta]")
+        grid.add_row("Transformer", f"[magenta]{sample.model or 'not trained yet'}[/magenta]  {self.note}")
         grid.add_row(
             "bad input",
             f"{sample.dead_letters:,} dead letters  {sample.duplicates:,} duplicates dropped",
@@ -186,7 +190,7 @@ class LiveView:
         parts: list[RenderableType] = [grid]
         if self.target:
             done = min(sample.events, self.target)
-            parts.insert(0, ProgressBar(total=self.target, completed=done, width=None))
+            parts.insert(0, ProgressBar(self.target, done, complete_style="blue", finished_style="green"))
         if self.latest:
             parts.append(Text(self.latest, style="italic", no_wrap=True, overflow="ellipsis"))
         return Panel(Group(*parts), title=self.title, title_align="left", width=WIDTH, border_style="blue")

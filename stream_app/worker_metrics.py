@@ -46,8 +46,8 @@ class Buckets:
 
 
 CLOCKS = {
-    "append": "append to append, on the broker's clock",
-    "worker": "receive to acknowledgement, on the worker's clock",
+    "append": "append → append, broker's clock",
+    "worker": "receive → ack, worker's clock",
 }
 """What the label of a freshness means."""
 
