@@ -10,7 +10,6 @@ import logging
 import signal
 import socket
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -20,6 +19,7 @@ from faust.types.auth import CredentialsT
 from stream_app.connection import check_topics
 from stream_app.errors import EXIT_OK, HeadraceError, UsageError
 from stream_app.failpoints import Failpoints
+from stream_app.followers import LoadSnapshot
 from stream_app.freshness import WorkerMetrics
 from stream_app.ingest import Build, Ingest, LoadUsers
 from stream_app.lease import (
@@ -34,6 +34,7 @@ from stream_app.lease import (
 from stream_app.pipeline import Pipeline
 from stream_app.registry import client_options
 from stream_app.settings import BrokerSettings, Settings
+from stream_app.snapshots import SnapshotLoader
 from stream_app.state import StateStore
 from stream_app.state_folder import FolderLock
 from stream_app.topic_facts import connect
@@ -78,14 +79,6 @@ def build_pipeline(settings: Settings, store: StateStore, partitions: int, load_
     return Pipeline(settings, recommender, load_users, partitions=partitions)
 
 
-def load_snapshot(settings: Settings, folder: Path) -> Any:
-    """The re-ranker of a snapshot's folder, on the worker's device."""
-    from models.reranker import Reranker
-    from models.snapshot import read
-
-    return Reranker(read(folder), settings.models, device=settings.worker.device)
-
-
 async def _run(settings: Settings, build: Build) -> int:
     _check_web_port(settings)
     lock = FolderLock(settings.worker.state_dir)
@@ -93,6 +86,7 @@ async def _run(settings: Settings, build: Build) -> int:
         embedded = await asyncio.to_thread(_check_broker, settings) == EMBEDDED_CLUSTER
         # Compiling holds the interpreter: it is done before there is a lease to lose.
         await asyncio.to_thread(warm_up, settings)
+        load = await asyncio.to_thread(_snapshot_loader, settings)
         metrics = WorkerMetrics()
         lease = Lease(settings.broker.group)
         app = _faust_app(settings, metrics, EMBEDDED_SESSION_S if embedded else SESSION_S)
@@ -102,7 +96,7 @@ async def _run(settings: Settings, build: Build) -> int:
             lease,
             lock,
             build,
-            lambda folder: load_snapshot(settings, folder),
+            load,
             metrics,
             Failpoints.from_environment(),
             fetch_wait_ms=settings.worker.poll_ms if embedded else FETCH_WAIT_MS,
@@ -185,6 +179,13 @@ def _credentials(broker: BrokerSettings) -> CredentialsT | None:
             ssl_context=context,
         )
     return None if context is None else faust.SSLCredentials(context)
+
+
+def _snapshot_loader(settings: Settings) -> LoadSnapshot | None:
+    """None where no snapshot is ever loaded: torch stays out of the process then."""
+    if settings.worker.snapshots is None or not settings.models.transformer.enabled:
+        return None
+    return SnapshotLoader(settings)
 
 
 def _check_broker(settings: Settings) -> str:

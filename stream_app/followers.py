@@ -36,6 +36,10 @@ PAUSE, RESUME = "pause", "resume"
 EVERY_GROUP = "all"
 
 
+LoadSnapshot = Callable[[Path, str | None], Any]
+"""A snapshot's folder, the digest of its manifest → its re-ranker."""
+
+
 @dataclass(frozen=True, slots=True)
 class Swap:
     """A re-ranker to use from now on; None for none."""
@@ -78,12 +82,12 @@ class Followers(faust.Service):
     """Follows the three topics while it runs.
 
     Args:
-        load: a snapshot's folder → its re-ranker; raises when it is corrupt. Called in a thread.
+        load: raises when the snapshot is corrupt; called in a thread. None where this worker uses none.
     """
 
     mundane_level = "debug"
 
-    def __init__(self, settings: Settings, metrics: WorkerMetrics, load: Callable[[Path], Any]) -> None:
+    def __init__(self, settings: Settings, metrics: WorkerMetrics, load: LoadSnapshot | None) -> None:
         super().__init__()
         self._settings = settings
         self._metrics = metrics
@@ -204,20 +208,22 @@ class Followers(faust.Service):
         if not live:
             self._swap = Swap("", None)
             return
-        folder = self._settings.worker.snapshots
-        if folder is None:
+        snapshots = self._settings.worker.snapshots
+        if snapshots is None or self._load is None:
             log.warning(
-                "model %s is live, but this worker has no --snapshots folder: it goes on without", live
+                "model %s is live, but this worker goes on without: it has no --snapshots folder", live
             )
             return
+        folder = snapshots / live
+        manifest = self._models.manifests.get(live)
         try:
-            reranker = await asyncio.to_thread(self._load, folder / live)
+            reranker = await asyncio.to_thread(self._load, folder, manifest.sha256 if manifest else None)
         except Exception as error:
             self._metrics.snapshot_errors.inc()
             log.error(
                 "snapshot %s can't be used, the worker stays with the model it has: %s. `headrace models "
                 "rollback` makes an earlier one live",
-                folder / live,
+                folder,
                 error,
             )
             return

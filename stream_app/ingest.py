@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import faust
@@ -19,7 +18,7 @@ from aiokafka import ConsumerRecord
 
 from stream_app.between import Between
 from stream_app.failpoints import Failpoints
-from stream_app.followers import Followers
+from stream_app.followers import Followers, LoadSnapshot
 from stream_app.freshness import WorkerMetrics
 from stream_app.lease import Lease
 from stream_app.log_reader import LogReader
@@ -73,7 +72,7 @@ class Ingest(faust.Service):
         lease: Lease,
         lock: FolderLock,
         build: Build,
-        load_snapshot: Callable[[Path], Any],
+        load_snapshot: LoadSnapshot | None,
         metrics: WorkerMetrics,
         failpoints: Failpoints,
         *,

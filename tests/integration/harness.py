@@ -6,14 +6,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, ConsumerRecord
+from kafka import TopicPartition
+from kafka.admin import ConfigResource
 
-from models.recommender import Recommender
+from models.recommender import Delta, Recommender
 from models.user_rows import unpack_row
 from producers.simulate import Ledger, Simulation
 from stream_app.broker import Broker, free_port
@@ -21,6 +23,7 @@ from stream_app.coverage import Coverage, check
 from stream_app.pipeline import Pipeline
 from stream_app.settings import Settings, TopicSettings, load
 from stream_app.state import StateStore
+from stream_app.topic_facts import connect
 from stream_app.topic_reader import open_reader
 from stream_app.topics import create
 from stream_app.warm_up import new_recommender
@@ -134,6 +137,42 @@ class Stage:
     def close(self) -> None:
         for worker in self.started:
             worker.kill()
+
+    # -- what happens to it ------------------------------------------------------------------------------------
+    def send(self, records: Sequence[tuple[bytes | None, bytes | None]], topic: str | None = None) -> None:
+        """Send keys and values; returns when they are acknowledged."""
+
+        async def run() -> None:
+            limit = 2 * self.topics.max_message_bytes
+            async with AIOKafkaProducer(
+                bootstrap_servers=self.broker.address, max_request_size=limit
+            ) as producer:
+                for key, value in records:
+                    await producer.send(topic or self.topics.events[0], value, key=key)
+                await producer.flush()
+
+        asyncio.run(run())
+
+    def until_gone(self, topic: str) -> None:
+        """Wait until a deleted topic can be made anew."""
+        deadline = time.monotonic() + PATIENCE_S
+        with connect(self.settings.broker) as admin:
+            while topic in admin.list_topics():
+                assert time.monotonic() < deadline, f"{topic} is still there"
+                time.sleep(0.05)
+
+    def delete_records_before_the_end(self, topic: str) -> None:
+        with connect(self.settings.broker) as admin:
+            admin.delete_records({TopicPartition(topic, number): -1 for number in range(self.partitions)})
+
+    def limit_message_bytes(self, topic: str, limit: int) -> None:
+        with connect(self.settings.broker) as admin:
+            admin.alter_configs([ConfigResource("TOPIC", topic, {"max.message.bytes": str(limit)})])
+
+    def set_offset(self, topic: str, partition: int, offset: int) -> None:
+        """Move a stored offset of the stopped worker ahead."""
+        with StateStore.open(self.settings.worker.state_dir, self.settings) as store:
+            store.commit(Delta(), {(topic, partition): offset})
 
     # -- what is there afterwards ----------------------------------------------------------------------------
     def coverage(self) -> Coverage:

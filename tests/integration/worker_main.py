@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import resource
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +65,9 @@ def _main(overrides: dict[str, Any], environment: dict[str, str], log: Path) -> 
         pipeline = build_pipeline(settings, store, partitions, load_users)
         return _poisoned(pipeline, way) if way else pipeline
 
+    if limit := environment.get("HEADRACE_TEST_FILE_BYTES"):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     try:
         code = run_worker(settings, build=build)
     except HeadraceError as error:
