@@ -150,6 +150,9 @@ def write_report(run: Run) -> Path:
         hr=last.hr,
         ndcg=last.ndcg,
         lists=last.updates,
+        coverage=_known(last.coverage),
+        novelty=_known(last.novelty),
+        diversity=_known(last.diversity),
         baselines={
             "popularity": report.Score(scored=last.scored, hr=last.popularity_hr, ndcg=last.popularity_ndcg)
         },
@@ -159,15 +162,16 @@ def write_report(run: Run) -> Path:
                 at=decision["at"],
                 version=decision["version"],
                 tokens=decision["tokens"],
-                seconds=decision.get("seconds", 0.0),
+                seconds=decision.get("seconds", math.nan),
+                items=items_of(run.directory / "snapshots" / decision["version"] / "manifest.json"),
                 loss=decision["loss"],
                 live=decision["live"],
             )
             for decision in decisions
         ],
         freshness=report.Freshness(
-            p50_ms=last.freshness.quantile(0.5),
-            p99_ms=last.freshness.quantile(0.99),
+            p50_ms=round(last.freshness.quantile(0.5), 1),
+            p99_ms=round(last.freshness.quantile(0.99), 1),
             updates=int(last.freshness.total),
             measured=f"{last.measured}, on the embedded broker",
         ),
@@ -178,10 +182,19 @@ def write_report(run: Run) -> Path:
         },
         seed=run.settings.seed,
         settings=run.settings.model_dump(mode="json"),
-        notes=["Lists are made per user and batch, as a live worker does, not after every event."],
+        notes=[
+            "A list after every event, as at the pace of real users: the replay squeezes months into minutes."
+            if run.settings.worker.one_list_per_event
+            else "One list for each user of a batch, not after every event."
+        ],
     )
     page, _ = report.write(measured, run.directory)
     return page
+
+
+def items_of(manifest: Path) -> int:
+    """How many items a snapshot knows; 0 for one that was deleted since."""
+    return len(json.loads(manifest.read_bytes())["item_ids"]) if manifest.is_file() else 0
 
 
 def curves(samples: list[Sample]) -> report.Curves:
@@ -199,6 +212,10 @@ def curves(samples: list[Sample]) -> report.Curves:
         )
         start = sample
     return made
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _between(share: float, n: int, later_share: float, later_n: int) -> float | None:

@@ -190,7 +190,9 @@ class LiveView:
         parts: list[RenderableType] = [grid]
         if self.target:
             done = min(sample.events, self.target)
-            parts.insert(0, ProgressBar(self.target, done, complete_style="blue", finished_style="green"))
+            bar = Table.grid(expand=True)  # a bar alone does not end its line
+            bar.add_row(ProgressBar(self.target, done, complete_style="blue", finished_style="green"))
+            parts.insert(0, bar)
         if self.latest:
             parts.append(Text(self.latest, style="italic", no_wrap=True, overflow="ellipsis"))
         return Panel(Group(*parts), title=self.title, title_align="left", width=WIDTH, border_style="blue")
