@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.structs import RecordMetadata
 
 from stream_app.connection import start_client
@@ -127,8 +127,11 @@ class Publisher:
         for letter in letters:
             self._metrics.dead_letters.labels(letter.reason).inc()
             self._number += 1
-            key, value = letter.record.key, letter.record.value
-            await self._send(_Sent(self._number, topic, key, value, letter_headers(letter), None, False))
+            key, value, headers = letter.record.key, letter.record.value, letter_headers(letter)
+            if key is None and value is None:  # the client takes no such record
+                value = b""
+                headers.append(("value", b"null"))
+            await self._send(_Sent(self._number, topic, key, value, headers, None, False))
 
     async def acknowledged(self) -> None:
         """Until all that was sent has arrived, however long the broker is away.
@@ -196,7 +199,9 @@ class Publisher:
             if sent.outgoing is None and sent.value is not None and len(sent.value) > KEPT_BYTES:
                 sent.value, sent.headers = cut_letter(sent.value, sent.headers)
                 return sent
-        elif getattr(error, "retriable", False) or isinstance(error, asyncio.CancelledError):
+        elif getattr(error, "retriable", False) or isinstance(
+            error, KafkaTimeoutError | asyncio.CancelledError
+        ):
             return sent
         raise PublishError(
             f"a record of {len(sent.value or b'')} bytes for topic {sent.topic!r} is refused: {error}",
