@@ -25,7 +25,6 @@ WRONG_TYPE = "wrong_type"
 ID_LENGTH = "id_length"
 TS_RANGE = "ts_range"
 MISROUTED = "misrouted"
-TOO_MANY_TYPES = "too_many_types"
 
 
 class Record(Protocol):

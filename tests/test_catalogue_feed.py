@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from stream_app import refusals
@@ -121,6 +122,7 @@ def test_what_is_wrong_becomes_a_dead_letter(
 
 
 @given(st.binary(max_size=60) | st.none(), st.binary(max_size=3) | st.none())
+@hypothesis_settings(deadline=None)
 def test_no_bytes_raise_and_none_are_lost(value: bytes | None, key: bytes | None) -> None:
     applied = CatalogueFeed(Told(), limit=3).apply([Read(value, key=key)])
     assert applied.updated + applied.retired + len(applied.dead_letters) == 1

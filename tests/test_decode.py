@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.randomness import hash64
@@ -346,6 +347,7 @@ def carefully(settings: EventSettings, record: Read) -> CheckedEvent | RecordErr
 
 
 @given(events, st.sampled_from(["plain", "mapped"]))
+@hypothesis_settings(deadline=None)
 def test_both_ways_of_reading_agree(sent: dict[str, Any], kind: str) -> None:
     settings = EventSettings(map={"value": "value"} if kind == "mapped" else {})
     user = sent["user_id"]
@@ -365,12 +367,14 @@ def test_both_ways_of_reading_agree(sent: dict[str, Any], kind: str) -> None:
 
 
 @given(st.binary(max_size=80) | st.none(), st.binary(max_size=4) | st.none())
+@hypothesis_settings(deadline=None)
 def test_no_bytes_raise_and_none_are_lost(value: bytes | None, key: bytes | None) -> None:
     decoded = EventDecoder(EventSettings(), ["events"]).decode([Read(value, key=key)], 0)
     assert len(decoded) + len(decoded.dead_letters) == 1
 
 
 @given(st.binary(max_size=12), st.integers(0, 200))
+@hypothesis_settings(deadline=None)
 def test_an_event_with_bytes_overwritten_is_read_or_refused(junk: bytes, at: int) -> None:
     raw = bytearray(json.dumps(event(event_id="e", value=3)).encode())
     raw[at : at + len(junk)] = junk
