@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,12 @@ def wait_for_line(log: Path, process: Child | None = None) -> str:
     return log.read_text().splitlines()[0]
 
 
+def until_it_ends(process: Child) -> None:
+    """Ask until there is an exit code; another waiter (psutil) would take it away from the parent."""
+    while process.poll() is None:
+        time.sleep(0.01)
+
+
 def test_a_child_gets_its_arguments_and_its_output_is_logged(tmp_path: Path, module: Path) -> None:
     module.write_text("import sys; print(sys.argv[1:], flush=True); sys.exit(0)")
     with child(tmp_path, "a", "--b=c") as process:
@@ -45,7 +52,7 @@ def test_a_child_gets_its_arguments_and_its_output_is_logged(tmp_path: Path, mod
 def test_a_child_that_ended_is_told_with_its_last_words(tmp_path: Path, module: Path) -> None:
     module.write_text("import sys; print('no more milk'); sys.exit(3)")
     with child(tmp_path) as process:
-        psutil.wait_procs([psutil.Process(process.pid)], timeout=WAIT_S)
+        until_it_ends(process)
         with pytest.raises(ChildError, match=r"helper ended by itself \(exit code 3\)[\s\S]*no more milk"):
             process.check()
 
@@ -55,7 +62,7 @@ def test_a_child_that_was_killed_is_told_with_the_signal(tmp_path: Path, module:
     with child(tmp_path) as process:
         wait_for_line(tmp_path / "child.log", process)
         psutil.Process(process.pid).kill()
-        psutil.wait_procs([psutil.Process(process.pid)], timeout=WAIT_S)
+        until_it_ends(process)
         with pytest.raises(ChildError, match="signal SIGKILL"):
             process.check()
 
