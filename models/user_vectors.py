@@ -11,7 +11,7 @@ the table does, and the vector after it is that of the sequence as it then is.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -37,8 +37,13 @@ class UserVectors:
 
     def __init__(self, model: CausalTransformer, scale: tuple[float, float], cached_users: int) -> None:
         self.model, self.scale = model, scale
-        self.cache = IncrementalEncoder(model, cached_users, scale) if cached_users else None
+        self._cached_users = cached_users
         self._stamps: I64 = np.full((0, 3), -1, np.int64)
+
+    @cached_property
+    def cache(self) -> IncrementalEncoder | None:
+        """Made at the first use: a snapshot that is only compared needs none."""
+        return IncrementalEncoder(self.model, self._cached_users, self.scale) if self._cached_users else None
 
     def current(self, users: UserTable, slots: I64, rows: RowsOf) -> F32:
         """The vectors as they are now, [n, d]; zero for a user without events."""
