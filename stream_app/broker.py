@@ -187,7 +187,7 @@ class KafkaBroker(Broker):
     """
 
     kind = "kafka"
-    start_timeout_s = 90.0
+    start_timeout_s = 180.0
 
     def __init__(self, directory: Path, port: int = 0, heap: str = "1g") -> None:
         super().__init__(port)

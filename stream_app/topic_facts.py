@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +19,13 @@ from kafka.admin import ConfigResource, OffsetSpec
 from kafka.errors import (
     AuthorizationError,
     KafkaError,
-    KafkaTimeoutError,
     SaslAuthenticationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
 from kafka.net.compat import KafkaNetClient
 
+from stream_app.broker import answers
 from stream_app.connection import BrokerUnreachableError
 from stream_app.errors import HeadraceError
 from stream_app.settings import BrokerSettings
@@ -33,6 +34,11 @@ TIMESTAMPS = "message.timestamp.type"
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 
 READ_LAST_RECORD_S = 5.0
+RETRY_S = 0.1
+PROBE_S = 2.0
+
+Position = tuple[str, int]
+"""Topic and partition."""
 
 
 class TopicError(HeadraceError):
@@ -98,15 +104,16 @@ async def topic_ids(
 
 async def offset_ranges(
     bootstrap: str, names: Sequence[str], security: Mapping[str, str] | None = None
-) -> dict[tuple[str, int], tuple[int, int]]:
+) -> dict[Position, tuple[int, int]]:
     """(topic, partition) → (first offset that there is, offset after the last record)."""
     settings = BrokerSettings(url=bootstrap, security=dict(security or {}))
 
-    def ask() -> dict[tuple[str, int], tuple[int, int]]:
+    def ask() -> dict[Position, tuple[int, int]]:
         with connect(settings) as admin:
             numbers = {t["name"]: len(t["partitions"]) for t in _described(admin, settings, names)}
             begins, ends = _offsets(admin, numbers)
-            return {at: (begins[at], end) for at, end in ends.items()}
+        _, ends = _last_records(settings, begins, ends)
+        return {at: (begins[at], end) for at, end in ends.items()}
 
     return await asyncio.to_thread(ask)
 
@@ -122,7 +129,7 @@ def read_facts(broker: BrokerSettings, names: Sequence[str]) -> dict[str, TopicF
         found = {topic["name"]: topic for topic in _described(admin, broker, names)}
         begins, ends = _offsets(admin, {name: len(topic["partitions"]) for name, topic in found.items()})
         shown = _settings(admin, list(found))
-    seen = _last_timestamps(broker, begins, ends)
+    timestamps, ends = _last_records(broker, begins, ends)
     return {
         name: TopicFacts(
             name=name,
@@ -131,7 +138,7 @@ def read_facts(broker: BrokerSettings, names: Sequence[str]) -> dict[str, TopicF
             settings=shown.get(name, {}),
             begins={number: begins[at, number] for at, number in begins if at == name},
             ends={number: ends[at, number] for at, number in ends if at == name},
-            timestamps=seen.get(name),
+            timestamps=timestamps.get(name),
         )
         for name, topic in found.items()
     }
@@ -140,6 +147,7 @@ def read_facts(broker: BrokerSettings, names: Sequence[str]) -> dict[str, TopicF
 @contextlib.contextmanager
 def connect(broker: BrokerSettings) -> Iterator[Any]:
     """An admin client, closed at the end; failures to connect and refusals are put into words."""
+    _wait_for_an_answer(broker)
     made: list[KafkaNetClient] = []
 
     def network(**options: Any) -> KafkaNetClient:
@@ -192,30 +200,52 @@ def _log_in_refused(broker: BrokerSettings, error: KafkaError) -> BrokerUnreacha
     )
 
 
+def _wait_for_an_answer(broker: BrokerSettings) -> None:
+    """Try each address until one answers; kafka-python leaves a socket behind for each refused try."""
+    deadline = time.monotonic() + broker.connect_timeout_s
+    while complaints := _complaints(broker):
+        if time.monotonic() > deadline:
+            raise BrokerUnreachableError(
+                f"no Kafka broker answered within {broker.connect_timeout_s:g} s: {'; '.join(complaints)}",
+                "Start one (`headrace broker`) or name the right one with --broker HOST:PORT.",
+            )
+        time.sleep(RETRY_S)
+
+
+def _complaints(broker: BrokerSettings) -> list[str]:
+    """What is wrong with each address; nothing when one of them is good."""
+    plain = broker.security.get("security_protocol", "PLAINTEXT") == "PLAINTEXT"
+    found = []
+    for address in broker.url.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not host or not port.isdecimal():
+            found.append(f"{address!r} is not HOST:PORT")
+            continue
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_S).close()
+        except socket.gaierror:
+            found.append(f"the host name in {address} is unknown")
+        except (OSError, OverflowError) as error:
+            found.append(f"{address}: {getattr(error, 'strerror', None) or error}")
+        else:
+            if not plain or answers(host.strip("[]"), int(port), PROBE_S):
+                return []
+            found.append(
+                f"{address} is open, but does not answer as Kafka does with security_protocol PLAINTEXT"
+            )
+    return found
+
+
 def _unreachable(broker: BrokerSettings, error: Exception) -> BrokerUnreachableError:
-    if not isinstance(error, KafkaTimeoutError):
-        return BrokerUnreachableError(
-            f"can't connect to {broker.url}: {error}", "See --broker HOST:PORT and [broker.security]."
-        )
-    tried = "; ".join(_what_is_at(address, broker) for address in broker.url.split(","))
+    """The error for a broker that was there, but did not let a client in."""
+    security = broker.security
+    protocol = security.get("security_protocol", "PLAINTEXT")
+    as_whom = f" as {security['sasl_plain_username']!r}" if "sasl_plain_username" in security else ""
     return BrokerUnreachableError(
-        f"no Kafka broker answered within {broker.connect_timeout_s:g} s: {tried}",
-        "Start one (`headrace broker`) or name the right one with --broker HOST:PORT.",
+        f"{broker.url} is open, but no log-in with security_protocol {protocol}{as_whom} succeeded within "
+        f"{broker.connect_timeout_s:g} s: {error}",
+        "See [broker.security]: security_protocol, sasl_mechanism, user name and password, ssl_cafile.",
     )
-
-
-def _what_is_at(address: str, broker: BrokerSettings) -> str:
-    host, _, port = address.strip().rpartition(":")
-    if not host or not port.isdecimal():
-        return f"{address!r} is not HOST:PORT"
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-    except socket.gaierror:
-        return f"the host name in {address} is unknown"
-    except (OSError, OverflowError) as error:
-        return f"{address}: {getattr(error, 'strerror', None) or error}"
-    protocol = broker.security.get("security_protocol", "PLAINTEXT")
-    return f"{address} is open, but does not answer as Kafka does with security_protocol {protocol}"
 
 
 def _described(admin: Any, broker: BrokerSettings, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -233,12 +263,10 @@ def _described(admin: Any, broker: BrokerSettings, names: Sequence[str]) -> list
     return found
 
 
-def _offsets(
-    admin: Any, numbers: Mapping[str, int]
-) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+def _offsets(admin: Any, numbers: Mapping[str, int]) -> tuple[dict[Position, int], dict[Position, int]]:
     partitions = [TopicPartition(name, number) for name, count in numbers.items() for number in range(count)]
 
-    def ask(spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    def ask(spec: OffsetSpec) -> dict[Position, int]:
         answer = admin.list_partition_offsets(dict.fromkeys(partitions, spec))
         return {(at.topic, at.partition): found.offset for at, found in answer.items()}
 
@@ -255,23 +283,32 @@ def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def _last_timestamps(
-    broker: BrokerSettings, begins: Mapping[tuple[str, int], int], ends: Mapping[tuple[str, int], int]
-) -> dict[str, str]:
-    """The timestamp type of a late record of each topic that has one."""
-    looked_at = {name: number for (name, number), end in ends.items() if end > begins[name, number]}
-    if not looked_at:
-        return {}
+def _last_records(
+    broker: BrokerSettings, begins: Mapping[Position, int], ends: Mapping[Position, int]
+) -> tuple[dict[str, str], dict[Position, int]]:
+    """The timestamp type of a late record of each topic that has one, and the ends as reading shows them.
+
+    A broker may understate an end when asked for it (Tansu 0.6 says: the last batch's first offset, plus one);
+    what comes with the records is right.
+    """
+    timestamps: dict[str, str] = {}
+    seen_ends = dict(ends)
+    waiting = {TopicPartition(*at) for at, end in ends.items() if end > begins[at]}
+    if not waiting:
+        return timestamps, seen_ends
     consumer = KafkaConsumer(group_id=None, enable_auto_commit=False, **client_options(broker))
-    seen: dict[str, str] = {}
     try:
-        for at in looked_at.items():
-            partition = TopicPartition(*at)
-            consumer.assign([partition])
+        consumer.assign(list(waiting))
+        for at in waiting:
             # The very last offsets may be transaction markers, which are no records.
-            consumer.seek(partition, max(begins[at], ends[at] - 10))
-            for record in consumer.poll(timeout_ms=int(READ_LAST_RECORD_S * 1000)).get(partition, []):
-                seen[at[0]] = LOG_APPEND_TIME if record.timestamp_type == 1 else CREATE_TIME
+            consumer.seek(at, max(begins[at.topic, at.partition], ends[at.topic, at.partition] - 10))
+        deadline = time.monotonic() + READ_LAST_RECORD_S
+        while waiting and time.monotonic() < deadline:
+            for at, records in consumer.poll(timeout_ms=200).items():
+                timestamps[at.topic] = LOG_APPEND_TIME if records[-1].timestamp_type == 1 else CREATE_TIME
+                position = (at.topic, at.partition)
+                seen_ends[position] = max(seen_ends[position], consumer.highwater(at) or 0)
+                waiting.discard(at)
     finally:
         consumer.close()
-    return seen
+    return timestamps, seen_ends

@@ -178,7 +178,7 @@ def _create(admin: Any, broker: BrokerSettings, requests: Mapping[str, Mapping[s
 
 
 def _acts_on_log_append_time(admin: Any, broker: BrokerSettings, copies: int) -> bool | None:
-    """Whether a record of 1970 gets the broker's time, tried in a topic of its own; None where it is refused."""
+    """Whether a record of 1970 gets the broker's time, tried in a topic of its own; None: not allowed."""
     name = f"headrace.probe.{uuid.uuid4().hex}"
     plan = Plan(name, 1, {TIMESTAMPS: LOG_APPEND_TIME})
     try:
