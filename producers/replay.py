@@ -22,7 +22,7 @@ import numpy as np
 
 from producers import resume as runs
 from producers.columns import I32, I64, Dataset
-from producers.delivery import Delivery, DeliveryError, Outcome, partition_of
+from producers.delivery import TOO_LARGE, Delivery, DeliveryError, Outcome, partition_of
 from producers.pace import Pace
 from stream_app.events import Event, Item
 from stream_app.settings import BrokerSettings, TopicSettings
@@ -109,9 +109,10 @@ def replay(
     topic = topics.events[0] if topic is None else topic
     rows = select(dataset, from_ms, to_ms, limit)
     selection = f"{from_ms}..{to_ms}:{limit}"
-    delivery = Delivery(broker, max_record_bytes=topics.max_message_bytes, linger_ms=1 if pace.paced else 20)
+    needed = [topic, topics.items] if len(dataset.items) else [topic]
+    delivery = Delivery(broker, needed, linger_ms=1 if pace.paced else 20)
     try:
-        partitions = delivery.partitions(topic)
+        partitions = delivery.partitions[topic]
         if resume:
             state = runs.load(folder, dataset.sha256, run_id)
             _agree(state, topic, partitions, selection)
@@ -204,7 +205,7 @@ class _Run:
         """The catalogue, acknowledged before the first event."""
         items = self._data.items
         if len(items):
-            partitions = self._delivery.partitions(topic)
+            partitions = self._delivery.partitions[topic]
             encode = msgspec.json.Encoder().encode
             for number, (item_id, title, categories) in enumerate(items.iter_rows()):
                 key = item_id.encode()
@@ -294,7 +295,7 @@ class _Run:
             self._progress.failed += 1
             if len(self.summary.failures) < SHOWN_FAILURES:
                 self.summary.failures.append(f"row {number}: {error}")
-            if error.startswith("too large"):
+            if error.startswith(TOO_LARGE):
                 if partition not in self._stuck:
                     mark.row = number
             else:

@@ -65,9 +65,9 @@ def send(
     """
     topic = topics.events[0] if topic is None else topic
     pace = Pace(None, rate, clock, sleep)
-    delivery = Delivery(broker, max_record_bytes=topics.max_message_bytes, linger_ms=1 if pace.paced else 20)
+    delivery = Delivery(broker, [topic, topics.items], linger_ms=1 if pace.paced else 20)
     try:
-        counts = {topic: delivery.partitions(topic), topics.items: delivery.partitions(topics.items)}
+        counts = delivery.partitions
         summary = TrafficSummary(topic, counts[topic], delivery.idempotent, simulation.ledger)
         progress = Progress(simulation.events)
         partition: dict[tuple[str, bytes], int] = {}

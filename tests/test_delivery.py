@@ -6,7 +6,7 @@ import pytest
 from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from producers.delivery import Delivery, DeliveryError, Outcome, partition_of
+from producers.delivery import OVERHEAD_BYTES, Delivery, DeliveryError, Outcome, partition_of
 from stream_app.broker import Broker, free_port
 from stream_app.settings import BrokerSettings, TopicSettings
 
@@ -24,9 +24,9 @@ def topic(broker: Broker, topics_of: Names) -> str:
 
 
 @pytest.fixture
-def delivery(broker: Broker) -> Iterator[Delivery]:
-    """A delivery with a window of 50 records, for records of up to 100,000 bytes."""
-    made = Delivery(BrokerSettings(url=broker.address), max_record_bytes=100_000, in_flight=50)
+def delivery(broker: Broker, topic: str) -> Iterator[Delivery]:
+    """A delivery to the topic, with a window of 50 records."""
+    made = Delivery(BrokerSettings(url=broker.address), [topic], in_flight=50)
     yield made
     made.close()
 
@@ -47,7 +47,7 @@ def values(broker: Broker, topic: str, count: int) -> dict[int, list[bytes]]:
 def test_every_record_is_acknowledged_at_its_offset_and_in_order(
     broker: Broker, topic: str, delivery: Delivery
 ) -> None:
-    assert delivery.partitions(topic) == 4
+    assert delivery.partitions == {topic: 4}
     outcomes: list[Outcome] = []
     for number in range(1000):
         delivery.send(topic, b"key", str(number).encode(), number % 4, number)
@@ -64,39 +64,27 @@ def test_every_record_is_acknowledged_at_its_offset_and_in_order(
     assert written == {p: [str(n).encode() for n in range(p, 1000, 4)] for p in range(4)}
 
 
-def test_a_record_above_the_limit_is_refused_in_its_place_and_the_others_go_on(
-    topic: str, delivery: Delivery
+def test_a_record_above_the_topics_limit_is_refused_in_its_place_and_the_others_go_on(
+    broker: Broker, topic: str, delivery: Delivery
 ) -> None:
-    for number, size in enumerate((10, 3_000_000, 10)):
+    largest = 100_000 - OVERHEAD_BYTES - len(b"key")
+    for number, size in enumerate((10, largest + 1, largest, 3_000_000, 10)):
         delivery.send(topic, b"key", b"x" * size, 1, number)
-    first, second, third = delivery.drain()
-    assert (first.error, third.error) == ("", "")
-    assert second.number == 1
-    assert second.error == "too large: 3000000 bytes"
+    outcomes = delivery.drain()
+    assert [o.number for o in outcomes] == [0, 1, 2, 3, 4]
+    refused = f"too large: {largest + 4} bytes; {topic} takes 100000"
+    assert [o.error for o in outcomes[:3]] == ["", refused, ""]
+    assert outcomes[3].error.startswith("too large: 3000003 bytes")
+    assert outcomes[4].error == ""
+    assert [len(v) for v in values(broker, topic, 3)[1]] == [10, largest, 10]
 
 
-@pytest.mark.kafka
-def test_a_record_above_the_topics_limit_is_refused_by_the_broker(
-    kafka_broker: Broker, topics_of: Names
-) -> None:
-    (name,) = topics_of().events
-    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.address)
-    admin.create_topics([NewTopic(name, 1, 1, topic_configs={"max.message.bytes": "100000"})])
-    admin.close()
-    delivery = Delivery(BrokerSettings(url=kafka_broker.address), max_record_bytes=500_000)
-    for number, size in enumerate((10, 300_000, 10)):
-        delivery.send(name, b"key", b"x" * size, 0, number)
-    errors = [o.error for o in delivery.drain()]
-    delivery.close()
-    assert errors == ["", "too large for the topic (max.message.bytes)", ""]
-
-
-def test_a_topic_that_is_not_there_is_named_and_not_made(delivery: Delivery) -> None:
+def test_a_topic_that_is_not_there_is_named_and_not_made(broker: Broker, topic: str) -> None:
     for _ in range(2):
         with pytest.raises(
             DeliveryError, match=r"topic nowhere is not on the broker[^~]*headrace topics create"
         ):
-            delivery.partitions("nowhere")
+            Delivery(BrokerSettings(url=broker.address), [topic, "nowhere"])
 
 
 def test_where_no_broker_answers_the_error_says_what_to_do() -> None:
@@ -104,7 +92,7 @@ def test_where_no_broker_answers_the_error_says_what_to_do() -> None:
     with pytest.raises(
         DeliveryError, match=r"no broker answers at 127\.0\.0\.1:\d+ within 0\.3 s[^~]*headrace broker"
     ):
-        Delivery(settings, max_record_bytes=1000)
+        Delivery(settings, [])
 
 
 @pytest.mark.parametrize(
