@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.base import F32, I32, U8
-from models.kernels import REASSOCIATE, kernel
+from models.kernels import REASSOCIATE, inner
 from models.randomness import below, mix, normal
 
 EPSILON = np.float32(1e-8)
@@ -52,7 +52,7 @@ def create(slots: int, factors: int) -> AsymmetricMF:
     )
 
 
-@kernel
+@inner
 def initialise(m: AsymmetricMF, slot: int, stream: np.uint64) -> None:
     """An item's vectors as they are before its first event: a function of its id and the seed alone."""
     d = m.x.shape[1]
@@ -63,7 +63,7 @@ def initialise(m: AsymmetricMF, slot: int, stream: np.uint64) -> None:
     m.bias[slot] = m.x_square[slot] = m.y_square[slot] = m.b_square[slot] = 0.0
 
 
-@kernel(fastmath=REASSOCIATE)
+@inner(fastmath=REASSOCIATE)
 def user_vector(m: AsymmetricMF, history: I32, n: int, items: int, decay: float, out: F32) -> float:
     """Fill `out` [d] with the user's vector of length 1; the length it had before, 0 for no history."""
     out[:] = 0.0
@@ -84,7 +84,7 @@ def user_vector(m: AsymmetricMF, history: I32, n: int, items: int, decay: float,
     return length
 
 
-@kernel(fastmath=REASSOCIATE)
+@inner(fastmath=REASSOCIATE)
 def dot(a: F32, b: F32) -> float:
     """Product of two vectors of the same length."""
     total = np.float32(0.0)
@@ -93,13 +93,13 @@ def dot(a: F32, b: F32) -> float:
     return total
 
 
-@kernel(fastmath=REASSOCIATE)
+@inner(fastmath=REASSOCIATE)
 def score(m: AsymmetricMF, user: F32, slot: int) -> float:
     """The item's logit for a user vector."""
     return dot(user, m.y[slot]) + m.bias[slot]
 
 
-@kernel(fastmath=REASSOCIATE)
+@inner(fastmath=REASSOCIATE)
 def learn(
     m: AsymmetricMF,
     rates: Rates,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.base import F32, F64
-from models.kernels import kernel
+from models.kernels import inner
 
 CONTEXTS = 24
 
@@ -33,7 +33,7 @@ def create(start: F64, accumulator: float) -> Blend:
     return Blend(weight, np.full((1 + CONTEXTS, len(start)), accumulator))
 
 
-@kernel
+@inner
 def context(events: int, gap: int) -> int:
     """Row of a user with so many events and this class of gap."""
     size = 0
@@ -42,14 +42,14 @@ def context(events: int, gap: int) -> int:
     return 1 + 3 * size + gap
 
 
-@kernel
+@inner
 def weights_of(blend: Blend, row: int, out: F32) -> None:
     """Fill `out` [F] with the weights that hold in a context."""
     for f in range(len(out)):
         out[f] = blend.weight[0, f] + blend.weight[row, f]
 
 
-@kernel
+@inner
 def learn(
     blend: Blend,
     row: int,

@@ -17,7 +17,7 @@ from models.base import F32, F64, I32, U64
 from models.blend import Blend
 from models.catalogue import ItemColumns
 from models.covisit import LANES, Covisit, Readings
-from models.kernels import REASSOCIATE, kernel
+from models.kernels import REASSOCIATE, inner
 from models.popularity import TOP, Popularity
 
 NO_ROWS = np.empty(0, np.int32)
@@ -115,7 +115,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
     )  # fmt: skip
 
 
-@kernel(fastmath=REASSOCIATE)
+@inner(fastmath=REASSOCIATE)
 def best_by_product(
     vectors: F32,
     bias: F32,
@@ -149,7 +149,7 @@ def best_by_product(
     return kept
 
 
-@kernel
+@inner
 def retrieve(
     state: State,
     fixed: Fixed,
@@ -283,7 +283,7 @@ def retrieve(
     return count, touched
 
 
-@kernel
+@inner
 def _log_shares(features: F32, n: int, f: int, floor: float) -> None:
     """Turn column `f` from masses into centred logarithms of shares, none below `floor`."""
     total = 0.0
@@ -304,7 +304,7 @@ def _log_shares(features: F32, n: int, f: int, floor: float) -> None:
         features[j, f] -= middle
 
 
-@kernel
+@inner
 def _centre(features: F32, n: int, f: int) -> None:
     mean = 0.0
     for j in range(n):
@@ -314,7 +314,7 @@ def _centre(features: F32, n: int, f: int) -> None:
         features[j, f] -= middle
 
 
-@kernel
+@inner
 def describe(
     state: State,
     fixed: Fixed,
@@ -374,7 +374,7 @@ def describe(
             x.features[j, f + 2] = 0.0
 
 
-@kernel
+@inner
 def score(x: Scratch, count: int) -> None:
     """Fill `x.scores` from features and `x.weights`."""
     for j in range(count):

@@ -21,7 +21,7 @@ import numpy as np
 from models import arena
 from models.base import F32, F64, I32, I64, U8
 from models.config import CovisitSettings
-from models.kernels import kernel
+from models.kernels import inner, kernel
 
 HALF = 4
 LANES = 2 * HALF
@@ -115,12 +115,12 @@ def readings(settings: CovisitSettings) -> Readings:
     )
 
 
-@kernel
+@inner
 def _home(key: int, cells: int) -> int:
     return int((np.uint32(key) * np.uint32(2654435769)) >> np.uint32(7)) & (cells - 1)
 
 
-@kernel
+@inner
 def _reindex(c: Covisit, slot: int) -> None:
     at, cells = c.at[slot], 2 * arena.block_size(c.size_class[slot])
     for cell in range(2 * at, 2 * at + cells):
@@ -132,7 +132,7 @@ def _reindex(c: Covisit, slot: int) -> None:
         c.index[2 * at + cell] = p
 
 
-@kernel
+@inner
 def _grow(c: Covisit, slot: int) -> None:
     old, size_class = c.at[slot], c.size_class[slot]
     new = arena.allocate(c.header, c.keys, size_class + 1)
@@ -147,7 +147,7 @@ def _grow(c: Covisit, slot: int) -> None:
     _reindex(c, slot)
 
 
-@kernel
+@inner
 def _shed(c: Covisit, slot: int) -> None:
     """Drop the lightest eighth of a full row; of equals, those with the higher number."""
     at, n = c.at[slot], c.n[slot]
@@ -183,7 +183,7 @@ def _shed(c: Covisit, slot: int) -> None:
     _reindex(c, slot)
 
 
-@kernel
+@inner
 def _find(c: Covisit, slot: int, key: int) -> int:
     """Position of a neighbour in its row, -1 where it is none."""
     size_class = c.size_class[slot]
@@ -200,7 +200,7 @@ def _find(c: Covisit, slot: int, key: int) -> int:
         cell = (cell + 1) & (cells - 1)
 
 
-@kernel
+@inner
 def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -> None:
     """Add a neighbour that the row does not have."""
     if c.n[slot] >= limit:
@@ -219,7 +219,7 @@ def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -
     c.n[slot] = p + 1
 
 
-@kernel
+@inner
 def learn(
     c: Covisit, r: Readings, slot: int, number: I32, history: I32, n: int, weight: float, dirty: U8, flag: int
 ) -> float:
@@ -281,7 +281,7 @@ def needs(settings: CovisitSettings) -> int:
     return rows * 2 * size
 
 
-@kernel
+@inner
 def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: F32) -> None:
     """Fill `out` [50, LANES] with w_k (R + s)^-a, and `base` [LANES] with its sum over the history."""
     base[:] = 0.0
@@ -297,7 +297,7 @@ def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: 
                 base[lane] += out[k, lane]
 
 
-@kernel(fastmath={"contract"})
+@inner(fastmath={"contract"})
 def accumulate(
     c: Covisit,
     r: Readings,
@@ -350,7 +350,7 @@ def accumulate(
     return found
 
 
-@kernel
+@inner
 def finish(
     c: Covisit,
     r: Readings,
@@ -389,7 +389,7 @@ def finish(
             sums[slot, lane] = (sums[slot, lane] + back * base[lane]) * factor[slot, lane]
 
 
-@kernel
+@inner
 def strongest(c: Covisit, history: I32, n: int, number: int, coefficient: F32) -> int:
     """Position in the history of the item that speaks loudest for item `number`; -1 where none does."""
     best, best_value = -1, 0.0

@@ -1,7 +1,7 @@
 """How this package compiles: numba, without the GIL, cached in the user's cache folder.
 
 numba notices a change in the file of a cached function, but not in the files of the functions that it calls; so the
-folder's name holds a hash of all of this package's sources, and a new version never runs old code.
+folder's name holds a hash of all sources that kernels are made of, and a new version never runs old code.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ import platformdirs
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+CONSTANTS = ("base.py", "catalogue.py", "totals.py")
+"""Files without a kernel whose constants are compiled in."""
+
+
 def _sources_hash() -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+        source = path.read_bytes()
+        if path.name in CONSTANTS or b"\n@kernel" in source or b"\n@inner" in source:
+            digest.update(source)
     return digest.hexdigest()[:16]
 
 
@@ -33,5 +39,20 @@ REASSOCIATE = {"contract", "reassoc", "nsz"}
 
 def kernel(function: F | None = None, *, fastmath: set[str] | bool = False) -> Any:
     """Compile a function: `@kernel` or `@kernel(fastmath=REASSOCIATE)`."""
-    decorate = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=fastmath)
+    decorate = numba.njit(
+        cache=True, nogil=True, error_model="numpy", fastmath=fastmath, no_cfunc_wrapper=True
+    )
+    return decorate if function is None else decorate(function)
+
+
+def inner(function: F | None = None, *, fastmath: set[str] | bool = False) -> Any:
+    """Compile a function that only kernels call: without the wrapper for Python, which costs most of the time."""
+    decorate = numba.njit(
+        cache=True,
+        nogil=True,
+        error_model="numpy",
+        fastmath=fastmath,
+        no_cfunc_wrapper=True,
+        no_cpython_wrapper=True,
+    )
     return decorate if function is None else decorate(function)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from models.base import F32, I32, U8, U64
-from models.kernels import kernel
+from models.kernels import inner
 
 
-@kernel
+@inner
 def block_seen(
     blocked: I32, mark: int, slot_of: I32, seen: I32, at: int, size_class: int, n: int, limit: int
 ) -> None:
@@ -20,13 +20,13 @@ def block_seen(
             blocked[slot] = mark
 
 
-@kernel
+@inner
 def allowed(blocked: I32, mark: int, available: U8, slot: int) -> bool:
     """Whether an item may be shown to the user whose items carry `mark`."""
     return blocked[slot] != mark and available[slot] != 0
 
 
-@kernel
+@inner
 def push(heap: I32, score: F32, n: int, slot: int, value: float, order: U64) -> int:
     """Keep the best in a heap whose root is the worst of them; ties go to the lower item id. How many are kept."""
     if n == len(heap):
@@ -61,7 +61,7 @@ def push(heap: I32, score: F32, n: int, slot: int, value: float, order: U64) -> 
     return n + 1
 
 
-@kernel
+@inner
 def offer(best: I32, score: F32, filled: int, slot: int, value: float, order: U64) -> int:
     """Insert an item into the k best so far, sorted; ties go to the lower item id. How many are filled."""
     k = len(best)

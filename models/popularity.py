@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.base import F64, I32, I64, Bool
-from models.kernels import kernel
+from models.kernels import inner, kernel
 
 RESCALE_HALF_LIVES = 512
 TINY = 2.0**-500
@@ -43,7 +43,7 @@ def create(half_lives: tuple[int, ...], slots: int) -> Popularity:
     )
 
 
-@kernel
+@inner
 def learn(pop: Popularity, slot: int, weight: float, clock: int) -> bool:
     """Count one event of an item; True when every item's numbers were rescaled."""
     rescaled = False
@@ -64,7 +64,7 @@ def learn(pop: Popularity, slot: int, weight: float, clock: int) -> bool:
     return rescaled
 
 
-@kernel
+@inner
 def _rise(pop: Popularity, p: int, slot: int) -> None:
     """Move an item up in the top after its mass grew; no other item's rank can have changed."""
     mass = pop.mass[slot, p]
@@ -100,7 +100,7 @@ def find_top(pop: Popularity, slots: int) -> None:
             pop.top[p, j] = order[j] if j < slots and pop.mass[order[j], p] > 0.0 else -1
 
 
-@kernel
+@inner
 def exact_top(
     pop: Popularity, p: int, slots: int, blocked: I32, mark: int, order: I64, available: Bool, out: I32
 ) -> None:

@@ -26,7 +26,7 @@ from models.candidates import (
     score,
 )
 from models.catalogue import HEAD, OUTPUT, ROW
-from models.kernels import kernel
+from models.kernels import inner, kernel
 from models.randomness import mix, uniform
 from models.users import Histories, UserColumns, history_of
 
@@ -72,7 +72,7 @@ class Baselines(NamedTuple):
     ndcg: F64
 
 
-@kernel
+@inner
 def _place(served: I32, number: int) -> int:
     for j in range(len(served)):
         if served[j] == number:
@@ -80,12 +80,12 @@ def _place(served: I32, number: int) -> int:
     return -1
 
 
-@kernel
+@inner
 def _gain(place: int) -> float:
     return LOG2 / math.log(place + 2.0) if place >= 0 else 0.0
 
 
-@kernel
+@inner
 def _score_as_served(
     t: F64, users: UserColumns, baselines: Baselines, u: int, number: int, in_sample: bool
 ) -> None:
@@ -111,13 +111,13 @@ def _score_as_served(
                 baselines.ndcg[s] += _gain(place)
 
 
-@kernel
+@inner
 def _numbers(items_number: I32, best: I32, n: int, out: I32) -> None:
     for j in range(len(out)):
         out[j] = items_number[best[j]] if j < n else -1
 
 
-@kernel
+@inner
 def _baseline_lists(
     state: State,
     fixed: Fixed,
@@ -181,7 +181,7 @@ def _baseline_lists(
         _numbers(items.number, ordered, filled, out[readings + lives + source])
 
 
-@kernel
+@inner
 def _measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) -> None:
     """Coverage, novelty (-log2 of the popularity share) and distance (1 - cosine of output vectors)."""
     total = state.popularity.total[fixed.plain]
@@ -213,7 +213,7 @@ def _measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) -
         t[totals.DISTANCE] += pairs - cosines
 
 
-@kernel
+@inner
 def make_list(
     state: State,
     fixed: Fixed,
@@ -314,7 +314,7 @@ def make_list(
             out.because[row, j] = history[k]
 
 
-@kernel
+@inner
 def _teach_blend(
     state: State,
     fixed: Fixed,
@@ -360,7 +360,7 @@ def _teach_blend(
         state.totals[totals.BLEND_STEPS] += 1.0
 
 
-@kernel
+@inner
 def _learn(
     state: State, fixed: Fixed, x: Scratch, users: UserColumns, c: Columns, e: int, slot: int, slot_of: I32,
     slots: int, stream: U64,

@@ -16,7 +16,7 @@ from models import arena
 from models.base import ACCEPTED, DUPLICATE, F32, I32, I64, LATE, U8, U64, Bool, EventBatch
 from models.columns import grown
 from models.config import ModelSettings
-from models.kernels import kernel
+from models.kernels import inner, kernel
 from models.randomness import hash64
 from models.user_rows import TOPICS, UserRow, pack_row, unpack_row
 
@@ -72,7 +72,7 @@ class Histories(NamedTuple):
     a_seen: I64
 
 
-@kernel
+@inner
 def had(seen: I32, at: int, size_class: int, n: int, limit: int, item: int) -> bool:
     """Whether `item` is among the last `limit` of the first `n` items that a user had."""
     mask = (8 << max(0, size_class)) - 1
@@ -82,7 +82,7 @@ def had(seen: I32, at: int, size_class: int, n: int, limit: int, item: int) -> b
     return False
 
 
-@kernel
+@inner
 def _gap_class(newer: int, older: int) -> int:
     gap = newer - older
     if gap <= GAP_SHORT_MS:
@@ -105,7 +105,7 @@ def history_of(users: UserColumns, u: int, weights: F32, items: I32) -> tuple[in
     return n, gap
 
 
-@kernel
+@inner
 def _see(users: UserColumns, header: I64, seen: I32, u: int, item: int) -> None:
     """Add an item to the user's ring, which doubles until it holds `SEEN_RING_CLASS`."""
     n = users.seen_n[u]
@@ -128,7 +128,7 @@ def _see(users: UserColumns, header: I64, seen: I32, u: int, item: int) -> None:
     users.seen_n[u] = n + 1
 
 
-@kernel
+@inner
 def _insert(users: UserColumns, u: int, item: int, action: int, value: float, ts: int) -> bool:
     """Put an event into the sequence by (ts, arrival); False when it is older than all of a full one."""
     n = users.seq_n[u]
