@@ -86,7 +86,7 @@ class AsymmetricMFSettings(Section):
     items: int = Field(20, ge=1, le=50)
     decay: Fraction = 0.8
     negatives: int = Field(64, ge=1, le=512)
-    lr: float = Field(0.1, gt=0)
+    lr: float = Field(0.8, gt=0)
 
 
 class BlendSettings(Section):
