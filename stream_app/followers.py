@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class Followers(faust.Service):
         swap, self._swap = self._swap, None
         return swap
 
-    async def catch_up(self, apply: Callable[[Sequence[ConsumerRecord]], Any]) -> None:
+    async def catch_up(self, apply: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> None:
         """Give everything up to the topics' present ends to `apply`, and have the live snapshot loaded.
 
         Raises:
@@ -137,7 +137,7 @@ class Followers(faust.Service):
             if self.failure is not None:
                 raise self.failure
             if self._items:
-                apply(self.take_items())
+                await apply(self.take_items())
             elif not self._behind:
                 return
             else:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, TypeVar
 
@@ -139,54 +140,61 @@ class Ingest(faust.Service):
         store = await self._in_thread(partial(StateStore.open, directory, self._settings, lock=self._lock))
         reach("1-opened")
         marker = Marker(directory)
-        reader = LogReader(self._settings, directory, fetch_wait_ms=self._fetch_wait_ms)
-        publisher = Publisher(self._settings, self._metrics)
-        followers = Followers(self._settings, self._metrics, self._load_snapshot)
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(self._in_thread, store.close)
+            try:
+                await self._session(store, marker, opened)
+                marker.clean()
+            except (PipelineError, NotTheDataError):
+                reach("8-before")
+                marker.close()
+                reach("8-after")
+                raise
+            except (Exception, asyncio.CancelledError):
+                marker.clean()
+                raise
+
+    async def _session(self, store: StateStore, marker: Marker, opened: AsyncExitStack) -> None:
+        """Open the rest, then work until the lease is taken or the worker is stopped."""
+        settings, metrics = self._settings, self._metrics
+        if store.changed_settings:
+            log.info("settings changed since the last run: %s", ", ".join(store.changed_settings))
+        reader = LogReader(settings, settings.worker.state_dir, fetch_wait_ms=self._fetch_wait_ms)
+        opened.push_async_callback(reader.close)
+        await reader.connect()
+        await reader.assign(store.offsets, store.topic_ids)
+        marker.start(reader.offsets)
+        publisher = Publisher(settings, metrics)
+        opened.push_async_callback(publisher.stop)
+        await publisher.start()
+        followers = Followers(settings, metrics, self._load_snapshot)
+        opened.push_async_callback(self.remove_dependency, followers)
+        await self.add_runtime_dependency(followers)
+        partitions = reader.facts.partitions
+        store.add_partitions(partitions)
+        pipeline = await self._in_thread(self._build, store, partitions, self._loader(store))
+        between = Between(
+            pipeline,
+            followers,
+            publisher,
+            metrics,
+            self._in_thread,
+            items_from={at: offset for at, offset in store.offsets.items() if at[0] == settings.topics.items},
+            refresh_users=settings.worker.refresh_users,
+        )
+        await followers.catch_up(between.apply_items)
+        session = Session(
+            settings, store, pipeline, reader, publisher, followers, between, marker, metrics,
+            self._failpoints, self._in_thread,
+        )  # fmt: skip
+        session.backlog = await self._search(store, reader, marker)
+        self._failpoints.reach("1-after")
+        log.info("ready: %s", _standing(reader))
+        self._in_session = True
         try:
-            if store.changed_settings:
-                log.info("settings changed since the last run: %s", ", ".join(store.changed_settings))
-            await reader.connect()
-            await reader.assign(store.offsets, store.topic_ids)
-            await publisher.start()
-            await self.add_runtime_dependency(followers)
-            store.add_partitions(reader.facts.partitions)
-            marker.start(reader.offsets)
-            partitions = reader.facts.partitions
-            pipeline = await self._in_thread(self._build, store, partitions, self._loader(store))
-            between = Between(
-                pipeline,
-                followers,
-                publisher,
-                self._metrics,
-                self._in_thread,
-                items_from={at: n for at, n in store.offsets.items() if at[0] == self._settings.topics.items},
-                refresh_users=self._settings.worker.refresh_users,
-            )
-            await followers.catch_up(between.apply_items)
-            session = Session(
-                self._settings, store, pipeline, reader, publisher, followers, between, marker, self._metrics,
-                self._failpoints, self._in_thread,
-            )  # fmt: skip
-            session.backlog = await self._search(store, reader, marker)
-            reach("1-after")
-            log.info("ready: %s", _standing(reader))
-            self._in_session = True
             await self._run(session)
-            marker.clean()
-        except (PipelineError, NotTheDataError):
-            reach("8-before")
-            marker.close()
-            reach("8-after")
-            raise
-        except (Exception, asyncio.CancelledError):
-            marker.clean()
-            raise
         finally:
             self._in_session = False
-            await self.remove_dependency(followers)
-            await publisher.stop()
-            await reader.close()
-            await self._in_thread(store.close)
 
     def _loader(self, store: StateStore) -> LoadUsers:
         def load(partition: int, users: list[str]) -> list[bytes | None]:

@@ -62,6 +62,7 @@ class StateStore:
         self.changed_settings: list[str] = []
         self._db = db
         self._lock = lock
+        self._refused = False
         self._families: dict[str, Rdict] = {}
         self._handles: dict[str, Any] = {}
 
@@ -262,17 +263,23 @@ class StateStore:
 
     def _close_database(self) -> None:
         self._handles.clear()
-        for family in self._families.values():
-            family.close()
-        self._db.close()
+        for database in (*self._families.values(), self._db):
+            try:
+                with explained(self.directory):
+                    database.close()
+            except StateError:
+                if not self._refused:  # else it is the same trouble again, and was raised already
+                    raise
 
     def _attach(self, name: str) -> None:
         self._families[name] = self._db.get_column_family(name)
         self._handles[name] = self._db.get_column_family_handle(name)
 
     def _write(self, batch: WriteBatch) -> None:
+        self._refused = True
         with explained(self.directory):
             self._db.write(batch)
+        self._refused = False
 
 
 def _put(batch: WriteBatch, key: bytes, value: bytes | None, family: Any) -> None:
