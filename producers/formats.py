@@ -6,6 +6,7 @@ and which column each came from. Never converts a value (that is `producers.tabl
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from stream_app.errors import HeadraceError
 
 DELIMITERS = ("::", "\t", ";", "|", ",", " ")
 UNIT_SEPARATOR = b"\x1f"
-JSON_SUFFIXES = (".jsonl", ".ndjson")
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 ID_FIELDS = ("user", "item", "event_id", "type")
 
 Names = Mapping[str, tuple[str, ...]]
@@ -96,7 +97,11 @@ def _delimited(
     there = [str(n) for n in range(len(in_file))] if headless else in_file
     chosen = _choose(path, columns, names, required, there)
     of = {field: pl.col(in_file[there.index(column)]) for field, column in chosen.items()}
-    return lazy.select(**of).collect(), chosen
+    try:
+        return lazy.select(**of).collect(), chosen
+    except pl.exceptions.ComputeError as error:
+        where = _first_odd_line(path, delimiter or separator, len(in_file))
+        raise TableError(f"{path}: {where or str(error).splitlines()[0]}", "Correct the file.") from error
 
 
 def _delimiter_of(path: Path) -> str:
@@ -113,6 +118,19 @@ def _delimiter_of(path: Path) -> str:
     raise TableError(f"{path}: no delimiter found in {text[0][:60]!r}", "Give the delimiter.")
 
 
+def _first_odd_line(path: Path, separator: str, columns: int) -> str:
+    """What is wrong with the first line that is not UTF-8 or has too many columns; empty if none is."""
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            return f"line {number} is not UTF-8 (byte {error.start + 1} of the line)"
+        found = _outside_quotes(text).count(separator) + 1
+        if found > columns:
+            return f"line {number} has {found} columns, not {columns}"
+    return ""
+
+
 def _outside_quotes(line: str) -> str:
     return "".join(line.split('"')[::2])
 
@@ -127,6 +145,10 @@ def _jsonl(
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
+        if row == 0:
+            line = line.removeprefix(codecs.BOM_UTF8)
+            if line.lstrip().startswith(b"["):
+                raise TableError(f"{path}: is a JSON array", "Write one object a line (JSONL).")
         try:
             record = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import gzip
 from datetime import UTC, datetime
 from pathlib import Path
@@ -201,6 +202,36 @@ def test_a_file_that_is_not_there_or_not_of_its_format_says_so(tmp_path: Path) -
         read(tmp_path / "nothing.csv")
     with pytest.raises(TableError, match="not readable as parquet"):
         read(written(tmp_path, "a.parquet", "user_id,item_id,ts\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("u,i,5\nJosé,i,6\n".encode("latin-1"), "line 3 is not UTF-8"),
+        (b'"a,b",i,5\nu,i,6\nu,i,6,7\n', "line 4 has 4 columns, not 3"),
+        (b"u,i,5\nu,i\n", r"row 2, column ts \(ts\): an empty value"),
+    ],
+)
+def test_an_odd_line_is_named_by_its_number(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"user_id,item_id,ts\n" + content)
+    with pytest.raises(TableError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path, name: str) -> None:
+    text = (
+        "user_id,item_id,ts\r\nu,i,5\r\n" if name == "a.csv" else '{"user_id":"u","item_id":"i","ts":5}\r\n'
+    )
+    path = tmp_path / name
+    path.write_bytes(codecs.BOM_UTF8 + text.encode())
+    assert rows(read(path)) == [("u", "i", "click", 5)]
+
+
+def test_a_json_array_is_told_how_it_should_be_written(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"is a JSON array[^~]*one object a line"):
+        read(written(tmp_path, "a.json", '[{"user_id":"u","item_id":"i","ts":5}]'))
 
 
 @pytest.mark.parametrize("text", ["user", "user=", "color=3"])
