@@ -78,6 +78,21 @@ class _User:
     had: set[int] = field(default_factory=set)
 
 
+class _Users:
+    """What was sent of each user, and their names in the order of their first event."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, _User] = {}
+        self.names: list[str] = []
+
+    def of(self, name: str) -> _User:
+        state = self._states.get(name)
+        if state is None:
+            state = self._states[name] = _User()
+            self.names.append(name)
+        return state
+
+
 class Simulation:
     """`events` records, reproducible, to be iterated with `records()`.
 
@@ -162,7 +177,7 @@ class Simulation:
         """The stream from its beginning; items stand before the event that they appear with."""
         self.ledger = ledger = Ledger()
         draw = random.Random(f"stream/{self.seed}")
-        states: dict[str, _User] = {}
+        states = _Users()
         sessions = [self.world.draw_user(draw) for _ in range(self.world.shape.active)]
         births = self.world.births()
         for number in range(self.events):
@@ -201,14 +216,14 @@ class Simulation:
         ledger.accepted[user] = ledger.accepted.get(user, 0) + 1
 
     def _valid(
-        self, number: int, kind: Kind, sessions: list[int], states: dict[str, _User], draw: random.Random
+        self, number: int, kind: Kind, sessions: list[int], states: _Users, draw: random.Random
     ) -> Made:
         place = int(draw.random() * len(sessions))
         user = sessions[place]
         if draw.random() < 1 / self.world.shape.session:
             sessions[place] = self.world.draw_user(draw)
         name = f"u{user}"
-        state = states.setdefault(name, _User())
+        state = states.of(name)
         item, at_home = self.world.draw_item(user, state.last, state.had, number, draw)
         state.had.add(item)
         if kind == "valid" and at_home:
@@ -218,19 +233,19 @@ class Simulation:
             event["ts"] -= LATE_FROM_MS + int(draw.random() * (LATE_TO_MS - LATE_FROM_MS))
         return self._sent(kind, number, state, event)
 
-    def _bot(self, number: int, states: dict[str, _User], draw: random.Random) -> Made:
+    def _bot(self, number: int, states: _Users, draw: random.Random) -> Made:
         name = self._bot_names[int(draw.random() * len(self._bot_names))]
         born = int(draw.random() * self.items)
         event = self._event(number, name, born, True, draw) | {"type": "click"}
         event.pop("value", None)
-        return self._sent("bot", number, states.setdefault(name, _User()), event)
+        return self._sent("bot", number, states.of(name), event)
 
-    def _duplicate(self, number: int, states: dict[str, _User], draw: random.Random) -> Made | None:
+    def _duplicate(self, number: int, states: _Users, draw: random.Random) -> Made | None:
         """A repeat of one of a user's latest events; None while there is nothing to repeat."""
-        user = f"u{self.world.draw_user(draw)}"
-        state = states.get(user)
-        if state is None or not state.sent:
+        if not states.names:
             return None
+        user = states.names[int(draw.random() * len(states.names))]
+        state = states.of(user)
         value = state.sent[int(draw.random() * len(state.sent))]
         return Made("duplicate", number, user.encode(), value, "")
 
