@@ -21,7 +21,7 @@ from stream_app.errors import EXIT_OK, HeadraceError, UsageError
 from stream_app.failpoints import Failpoints
 from stream_app.followers import LoadSnapshot
 from stream_app.freshness import WorkerMetrics
-from stream_app.ingest import Build, Ingest, LoadUsers
+from stream_app.ingest import Build, Ingest
 from stream_app.lease import (
     EMBEDDED_CLUSTER,
     EMBEDDED_SESSION_S,
@@ -72,11 +72,11 @@ def run_worker(settings: Settings, *, build: Build | None = None) -> int:
     return asyncio.run(_run(settings, build or partial(build_pipeline, settings)))
 
 
-def build_pipeline(settings: Settings, store: StateStore, partitions: int, load_users: LoadUsers) -> Pipeline:
+def build_pipeline(settings: Settings, store: StateStore, partitions: int) -> Pipeline:
     """The recommender with all that the state holds, and the pipeline around it."""
     recommender = new_recommender(settings)
     recommender.load(store.items(), store.model_meta())
-    return Pipeline(settings, recommender, load_users, partitions=partitions)
+    return Pipeline(settings, recommender, store.load_users, partitions=partitions)
 
 
 async def _run(settings: Settings, build: Build) -> int:

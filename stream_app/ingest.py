@@ -35,11 +35,8 @@ from stream_app.trial import Trial, read_suspects
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-LoadUsers = Callable[[int, list[str]], list[bytes | None]]
-"""A partition and user ids → their rows."""
-
-Build = Callable[[StateStore, int, LoadUsers], Pipeline]
-"""An open state, the number of partitions, what loads users → a pipeline that has loaded the rest."""
+Build = Callable[[StateStore, int], Pipeline]
+"""An open state and the number of partitions → a pipeline that has loaded it."""
 
 
 class Ingest(faust.Service):
@@ -139,6 +136,7 @@ class Ingest(faust.Service):
         reach("1-before")
         store = await self._in_thread(partial(StateStore.open, directory, self._settings, lock=self._lock))
         reach("1-opened")
+        store.before_users = partial(reach, "3-after")
         marker = Marker(directory)
         async with AsyncExitStack() as opened:
             opened.push_async_callback(self._in_thread, store.close)
@@ -172,7 +170,7 @@ class Ingest(faust.Service):
         await self.add_runtime_dependency(followers)
         partitions = reader.facts.partitions
         store.add_partitions(partitions)
-        pipeline = await self._in_thread(self._build, store, partitions, self._loader(store))
+        pipeline = await self._in_thread(self._build, store, partitions)
         between = Between(
             pipeline,
             followers,
@@ -196,13 +194,6 @@ class Ingest(faust.Service):
         finally:
             self._in_session = False
 
-    def _loader(self, store: StateStore) -> LoadUsers:
-        def load(partition: int, users: list[str]) -> list[bytes | None]:
-            self._failpoints.reach("3-after")
-            return store.load_users(partition, users)
-
-        return load
-
     async def _search(self, store: StateStore, reader: LogReader, marker: Marker) -> list[ConsumerRecord]:
         """Find the culprit where the worker came back too often; the records that were read on the way."""
         if marker.restarts < self._settings.worker.restarts_before_bisect or not marker.missing(
@@ -215,7 +206,7 @@ class Ingest(faust.Service):
         )
         records = await read_suspects(reader, marker)
         partitions = reader.facts.partitions
-        trial = Trial(store, self._settings, lambda copy: self._build(copy, partitions, copy.load_users))
+        trial = Trial(store, self._settings, lambda copy: self._build(copy, partitions))
         try:
             await self._in_thread(find_culprits, marker, records, trial.fresh)
         finally:

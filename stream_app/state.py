@@ -9,7 +9,7 @@ A column family for each partition *number* (`p0`, `p1`, …) holds user id → 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -53,6 +53,7 @@ class StateStore:
         offsets: the next offset of each topic-partition, as stored.
         topic_ids: the id of each topic when its first offset was stored.
         changed_settings: settings that differ from those of the last run, and may (see `state_identity`).
+        before_users: called before users are loaded (a failpoint's place).
     """
 
     def __init__(self, directory: Path, db: Rdict, lock: FolderLock | None) -> None:
@@ -63,6 +64,7 @@ class StateStore:
         self._db = db
         self._lock = lock
         self._refused = False
+        self.before_users: Callable[[], None] = lambda: None
         self._families: dict[str, Rdict] = {}
         self._handles: dict[str, Any] = {}
 
@@ -128,6 +130,7 @@ class StateStore:
 
     def load_users(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
         """The rows of these users in one multi-get; None where there is none."""
+        self.before_users()
         family = self._families.get(f"p{partition}")
         if family is None:
             return [None] * len(user_ids)

@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,8 @@ def _main(overrides: dict[str, Any], environment: dict[str, str], log: Path) -> 
     settings = load(overrides)
     way = environment.get("HEADRACE_TEST_POISON", "")
 
-    def build(store: StateStore, partitions: int, load_users: Callable[..., Any]) -> Pipeline:
-        pipeline = build_pipeline(settings, store, partitions, load_users)
+    def build(store: StateStore, partitions: int) -> Pipeline:
+        pipeline = build_pipeline(settings, store, partitions)
         return _poisoned(pipeline, way) if way else pipeline
 
     if limit := environment.get("HEADRACE_TEST_FILE_BYTES"):
