@@ -13,6 +13,7 @@ import contextlib
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ LONGEST_S = 270.0
 START_S = 90.0
 """How long the worker may take until it answers."""
 SETTLE_S = 30.0
+PLAIN_WIDTH = 200
+"""Where nobody looks (a pipe, a log), lines are not broken at 80 columns."""
 FIGURES_S = 1.5
 """A worker's page is renewed once a second."""
 CHOSEN = {
@@ -88,7 +91,7 @@ class Run:
 
 def run_demo(overrides: Mapping[str, Any], directory: Path, *, rate: int, limit: int | None) -> int:
     """Run the demo and return its exit code."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
     prepare(directory)
     with console.status("compiling the kernels (a minute or two, the first time only) …"):
         warm_up(load(dict(overrides)))
@@ -179,7 +182,7 @@ async def _demo(
         for child in (worker, trainer):
             child.ask_to_end()
     page = demo_summary.write_report(run)
-    console.print(f"report: {page}", markup=False, highlight=False)
+    say(console, "report", str(page))
     return EXIT_OK if run.coverage.complete else EXIT_FAILED
 
 
