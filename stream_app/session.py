@@ -134,16 +134,20 @@ class Session:
         return taken
 
     # -- steps 3 to 5 ----------------------------------------------------------------------------------------
-    async def _process(self, records: Sequence[ConsumerRecord]) -> None:
-        await self._divert([record for record in records if place(record) in self._marker.culprits])
-        good = [record for record in records if place(record) not in self._marker.culprits]
+    async def _process(self, records: list[ConsumerRecord]) -> None:
+        culprits = self._marker.culprits
+        good = records
+        if culprits:
+            await self._divert([record for record in records if place(record) in culprits])
+            good = [record for record in records if place(record) not in culprits]
         while good:
             taken = await self._process_good(good)
             self._advance(good[:taken])
             good = good[taken:]
             if good:
                 await self.commit()
-        self._advance(records)
+        if culprits:
+            self._advance(records)
 
     async def _process_good(self, records: list[ConsumerRecord]) -> int:
         lag = self._reader.lag()
