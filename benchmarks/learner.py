@@ -1,0 +1,57 @@
+"""The worker with the learning path alone: everything but lists and blend.
+
+    python -m benchmarks.learner HOST:PORT STATE_DIR WEB_PORT
+
+It is `stream_app.app.run_worker` with a pipeline that was told to make no lists: decode, validate, drop duplicates,
+popularity, co-visitation, explicit MF, asymmetric MF, persist, commit. Ends on SIGTERM, its state closed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stream_app.app import run_worker
+from stream_app.pipeline import Pipeline, Processed
+from stream_app.refusals import Record
+from stream_app.settings import Settings, load
+from stream_app.state import StateStore
+from stream_app.warm_up import new_recommender
+
+
+class LearningPipeline(Pipeline):
+    """Learns, and lists nothing."""
+
+    def process(self, records: Sequence[Record], **options: Any) -> Processed:
+        return super().process(records, **{**options, "lists": False})
+
+
+def settings_for(address: str, state_dir: Path, web_port: int) -> Settings:
+    """The defaults, but for the blend, which learns from lists only."""
+    return load(
+        {
+            "broker.url": address,
+            "worker.state_dir": str(state_dir),
+            "worker.web_port": web_port,
+            "worker.batch_events": 5000,
+            "models.blend.lr": 0.0,
+            "models.transformer.enabled": False,
+        }
+    )
+
+
+def main() -> None:
+    settings = settings_for(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+
+    def build(store: StateStore, partitions: int) -> Pipeline:
+        recommender = new_recommender(settings)
+        recommender.load(store.items(), store.model_meta())
+        return LearningPipeline(settings, recommender, store.load_users, partitions=partitions)
+
+    sys.exit(run_worker(settings, build=build))
+
+
+if __name__ == "__main__":
+    main()
