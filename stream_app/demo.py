@@ -45,18 +45,20 @@ LONGEST_S = 270.0
 START_S = 90.0
 """How long the worker may take until it answers."""
 SETTLE_S = 30.0
+SAMPLE_S = 1.0
 PLAIN_WIDTH = 200
 """Where nobody looks (a pipe, a log), lines are not broken at 80 columns."""
 FIGURES_S = 1.5
 """A worker's page is renewed once a second."""
 CHOSEN = {
     "worker.one_list_per_event": True,
-    "trainer.every_events": 10_000,
+    "trainer.every_events": 12_000,
+    "trainer.warmup_tokens_per_event": 15,
     "trainer.gate_events": 2000,
     "trainer.gate_wait_s": 20,
 }
 """A replay squeezes months into two minutes, so many events of a user fall into one batch: a list after each of
-them is what the user would have had at their own pace. And the Transformer is refreshed more often."""
+them is what the user would have had at their own pace. And the Transformer is refreshed more often, on less."""
 
 
 class DemoError(HeadraceError):
@@ -222,7 +224,7 @@ async def _replay(
                 child.check()
             sample = await _sample(run)
             if sample is None:
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(SAMPLE_S)
                 continue
             run.samples.append(sample)
             view.note = demo_summary.gate_figures(demo_summary.refreshes(run))
@@ -239,7 +241,7 @@ async def _replay(
                 handled = sample.events + sample.duplicates + sample.dead_letters
                 if run.broken and handled >= run.events + run.broken + run.repeated:
                     break
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(SAMPLE_S)
     run.replay_s = time.monotonic() - began
     await asyncio.sleep(FIGURES_S)
     final = await _sample(run)

@@ -87,7 +87,7 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
         (
             "HR@10",
             f"{last.hr:.4f} against {last.popularity_hr:.4f} of popularity ({lift(last)}), "
-            f"{last.scored:,} events scored before they were learned; a list after every event",
+            f"{last.scored:,} events scored before they were learned; {_lists(last)}",
         ),
         ("NDCG@10", f"{last.ndcg:.4f} against {last.popularity_ndcg:.4f}"),
         ("frozen", _frozen(last)),
@@ -102,9 +102,15 @@ def gate_figures(decisions: list[dict[str, Any]]) -> str:
     return f"{len(decisions)} refresh{'' if len(decisions) == 1 else 'es'} judged, {live} went live"
 
 
+def _lists(last: Sample) -> str:
+    if last.updates >= last.events:
+        return "a list after every event"
+    return f"{last.updates:,} lists for {last.events:,} events: the worker lagged, or lists are made by batch"
+
+
 def _frozen(last: Sample) -> str:
-    if not last.sample_scored or not last.swaps:
-        return "no first model to compare with yet"
+    if not last.sample_scored or last.swaps < 2:
+        return "no second model yet that could be compared with the first"
     return (
         f"HR@10 {last.sample_hr:.4f} against {last.frozen_hr:.4f} of the frozen first model, over the "
         f"{last.sample_scored:,} scored events of a sample of the users"
@@ -183,9 +189,7 @@ def write_report(run: Run) -> Path:
         seed=run.settings.seed,
         settings=run.settings.model_dump(mode="json"),
         notes=[
-            "A list after every event, as at the pace of real users: the replay squeezes months into minutes."
-            if run.settings.worker.one_list_per_event
-            else "One list for each user of a batch, not after every event."
+            f"Scored as served: {_lists(last)}. The replay squeezes months into minutes.",
         ],
     )
     page, _ = report.write(measured, run.directory)
