@@ -30,7 +30,6 @@ def recommend(
     """Print a user's newest list, with titles and reasons."""
     settings = load_settings(config, broker, assignments)
     import msgspec
-    from rich.console import Console
 
     from stream_app import list_view, watch
 
@@ -40,9 +39,9 @@ def recommend(
         if answer.note:
             typer.echo(answer.note, err=True)
         return
-    console = Console()
+    console = list_view.console()
     heading = list_view.headline(answer.record) if answer.record else answer.note
-    console.print(heading, style="bold", markup=False, highlight=False)
+    console.print(heading, style="bold", markup=False, highlight=False, soft_wrap=True)
     if answer.items:
         console.print(list_view.table(answer.items, answer.titles))
 
@@ -55,11 +54,10 @@ def watch(
 ) -> None:
     """Follow recommendations as they are published, until interrupted."""
     settings = load_settings(config, broker, assignments)
-    from rich.console import Console
-
+    from stream_app.list_view import console
     from stream_app.watch import watch as follow
 
-    follow(settings, user, Console())
+    follow(settings, user, console())
 
 
 def show_settings(

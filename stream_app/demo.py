@@ -13,7 +13,6 @@ import contextlib
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,8 +45,6 @@ START_S = 90.0
 """How long the worker may take until it answers."""
 SETTLE_S = 30.0
 SAMPLE_S = 1.0
-PLAIN_WIDTH = 200
-"""Where nobody looks (a pipe, a log), lines are not broken at 80 columns."""
 FIGURES_S = 1.5
 """A worker's page is renewed once a second."""
 CHOSEN = {
@@ -93,7 +90,7 @@ class Run:
 
 def run_demo(overrides: Mapping[str, Any], directory: Path, *, rate: int, limit: int | None) -> int:
     """Run the demo and return its exit code."""
-    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+    console = list_view.console()
     prepare(directory)
     with console.status("compiling the kernels (a minute or two, the first time only) …"):
         warm_up(load(dict(overrides)))

@@ -1,19 +1,22 @@
 """A recommendation list for human eyes.
 
-In: a `Recommendation` and what is known of titles. Out: rich renderables and plain text, which say the same.
+In: a `Recommendation` and what is known of titles. Out: rich renderables and lines of text.
 Never reads a topic and never sorts: the order is the record's.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from stream_app.events import Because, Recommendation, RecommendedItem
 
+PLAIN_WIDTH = 200
 Titles = Mapping[str, str]
 SOURCES = {
     "covisit": "co-visits",
@@ -34,6 +37,11 @@ def reason_of(because: Because, titles: Titles) -> str:
     if because.item_id is not None and (because.item_id in titles or not because.text):
         return f'because of "{title_of(because.item_id, titles)}"'
     return because.text
+
+
+def console() -> Console:
+    """stdout; where nobody looks (a pipe, a log), lines are not broken at 80 columns."""
+    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
 
 
 def source_in_words(source: str) -> str:
@@ -84,11 +92,3 @@ def line(record: Recommendation, titles: Titles, *, top: int = 3) -> str:
     names = " | ".join(title_of(item.item_id, titles) for item in record.items[:top])
     age = "refresh" if record.reason == "refresh" else f"{record.latency_ms:7.1f} ms"
     return f"{record.user_id:>8}  rev {record.revision:<5} {age:>10}  {names}"
-
-
-def plain(items: list[RecommendedItem], titles: Titles) -> list[str]:
-    """The list as lines of text, for pipes and logs."""
-    return [
-        "\t".join((str(rank), item.item_id, title_of(item.item_id, titles), reason_of(item.because, titles)))
-        for rank, item in enumerate(items, 1)
-    ]

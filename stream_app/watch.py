@@ -17,7 +17,6 @@ import msgspec
 from rich.console import Console
 
 from stream_app import list_view
-from stream_app.decode import EventDecoder
 from stream_app.events import (
     VERSION,
     Because,
@@ -92,7 +91,7 @@ async def _recommend(settings: Settings, user: str) -> Answer:
             return Answer(user, record.items, await titles(reader, settings, wanted), record)
         items, counted = await popular(reader, settings)
         note = (
-            f"User {user!r} has no list yet. This is what is popular, over the last {counted:,} events."
+            f"User {user!r} has no list yet. This is what is popular, over {counted:,} recent events."
             if items
             else f"User {user!r} has no list yet, and nothing is popular: there are no events."
         )
@@ -146,7 +145,10 @@ def learn_title(known: dict[str, str], key: bytes, value: bytes | None) -> None:
 
 
 async def popular(reader: TopicReader, settings: Settings, k: int = 10) -> tuple[list[RecommendedItem], int]:
-    """The items with the most weight in the last events of the log, and how many events were counted."""
+    """The items with the most weight at the end of the log, and how many events were counted."""
+    # Not at the top: decoding loads the compiled kernels' package, a second that a known user need not wait.
+    from stream_app.decode import EventDecoder
+
     partitions = [at for topic in settings.topics.events for at in reader.partitions(topic)]
     share = -(-POPULAR_EVENTS // len(partitions))
     records = [record async for record in reader.to_end(partitions, last=share)]
@@ -226,7 +228,8 @@ class Printer:
                 self._show(update, {i.item_id for i in update.items} - had if before else set())
         elif update is not None and self._printed < LINES_PER_S:
             self._printed += 1
-            self.console.print(list_view.line(update, self.names), highlight=False, markup=False)
+            said = list_view.line(update, self.names)
+            self.console.print(said, highlight=False, markup=False, no_wrap=True, overflow="ellipsis")
         elif update is not None:
             self._held_back += 1
 
@@ -239,6 +242,7 @@ class Printer:
         self._second, self._printed, self._held_back = now_s, 0, 0
 
     def _show(self, record: Recommendation, fresh: Collection[str]) -> None:
-        self.console.print(list_view.headline(record), style="bold", markup=False, highlight=False)
+        heading = list_view.headline(record)
+        self.console.print(heading, style="bold", markup=False, highlight=False, soft_wrap=True)
         self.console.print(list_view.table(record.items, self.names, fresh=fresh))
         self.console.print()
