@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stream_app.cli_options import Assignments, Broker, ConfigFile, StateDir, parse_map
+from stream_app.cli_options import Assignments, Broker, ConfigFile, StateDir, TimestampUnit, parse_map
 from stream_app.cli_settings import collect, load_settings
 
 Snapshots = Annotated[
@@ -19,6 +19,10 @@ Snapshots = Annotated[
 Map = Annotated[
     str | None,
     typer.Option("--map", metavar="FIELD=NAME,…", help="For topics with other field names: user=userId,…"),
+]
+
+TsUnit = Annotated[
+    TimestampUnit | None, typer.Option("--ts-unit", help="How the topic's timestamps are written, else ms.")
 ]
 
 
@@ -55,6 +59,7 @@ def worker(
     state_dir: StateDir = None,
     snapshots: Snapshots = None,
     columns: Map = None,
+    ts_unit: TsUnit = None,
     config: ConfigFile = None,
     broker: Broker = None,
     assignments: Assignments = None,
@@ -64,6 +69,7 @@ def worker(
         "worker.state_dir": state_dir,
         "worker.snapshots": snapshots,
         "events.map": parse_map(columns) or None,
+        "events.ts_unit": ts_unit,
     }
     settings = load_settings(config, broker, assignments, flags)
     from stream_app.app import run_worker
@@ -77,6 +83,7 @@ def trainer(
     ] = None,
     snapshots: Snapshots = None,
     columns: Map = None,
+    ts_unit: TsUnit = None,
     config: ConfigFile = None,
     broker: Broker = None,
     assignments: Assignments = None,
@@ -86,6 +93,7 @@ def trainer(
         "trainer.state_dir": state_dir,
         "trainer.snapshots": snapshots,
         "events.map": parse_map(columns) or None,
+        "events.ts_unit": ts_unit,
     }
     settings = load_settings(config, broker, assignments, flags)
     from stream_app.trainer import run_trainer

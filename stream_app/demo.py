@@ -23,7 +23,7 @@ from rich.console import Console
 
 from producers import datasets
 from producers.columns import Dataset
-from stream_app import demo_summary, list_view, topics, watch
+from stream_app import demo_report, demo_summary, list_view, topics, watch
 from stream_app.broker import EmbeddedBroker
 from stream_app.children import Child
 from stream_app.cli_settings import as_toml
@@ -180,7 +180,7 @@ async def _demo(
         demo_summary.show(console, run)
         for child in (worker, trainer):
             child.ask_to_end()
-    page = demo_summary.write_report(run)
+    page = demo_report.write_report(run)
     say(console, "report", str(page))
     return EXIT_OK if run.coverage.complete else EXIT_FAILED
 
