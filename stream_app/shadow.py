@@ -13,10 +13,10 @@ from typing import Self
 
 import numpy as np
 
+from models.arena import block_size
 from models.base import ACCEPTED, DUPLICATE, F32, I32, I64, U8, U64, Bool, EventBatch
 from models.config import ModelSettings
 from models.recommender import Recommender
-from models.users import had
 from stream_app.decode import Decoded
 from stream_app.gate_window import GateWindow, Sequences
 from stream_app.settings import EventSettings, Settings
@@ -166,8 +166,11 @@ class Shadow:
         users, c = self.recommender.users, self.recommender.users.columns
         if c.seen_class[slot] < 0:
             return True
-        limit = self._settings.sequence.seen
-        return not had(users.seen, c.seen_at[slot], c.seen_class[slot], c.seen_n[slot], limit, item)
+        n = int(c.seen_n[slot])
+        ring = np.arange(max(0, n - self._settings.sequence.seen), n) & (
+            block_size(int(c.seen_class[slot])) - 1
+        )
+        return not (users.seen[int(c.seen_at[slot]) + ring] == item).any()
 
     def _process(self, batch: EventBatch) -> U8:
         nowhere = np.zeros(len(batch), np.bool_)

@@ -33,6 +33,7 @@ from stream_app.model_versions import NAME, ModelsView, versions_on_disk
 from stream_app.refresher import Refresher
 from stream_app.registry import Registry, RegistryError
 from stream_app.settings import Settings
+from stream_app.warm_up import warm_up
 
 log = logging.getLogger("headrace.trainer")
 T = TypeVar("T")
@@ -72,7 +73,8 @@ def run_trainer(settings: Settings) -> int:
     device = pick_device(settings.trainer.device)
     if not logging.getLogger().handlers:
         logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    for library in ("aiokafka", "kafka"):  # what they have to say of a lost connection, we say
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     asyncio.run(TrainerService(settings, device).run())
     return EXIT_OK
 
@@ -108,6 +110,7 @@ class TrainerService:
                 loop.add_signal_handler(number, self.stop)
         try:
             with only_one(self.settings.trainer.state_dir):
+                await self._fed(partial(warm_up, self.settings))
                 await self._serve(loop)
         finally:
             self._worker.shutdown()
