@@ -26,7 +26,8 @@ COLUMNS: dict[str, npt.DTypeLike] = {
     "weight": np.float32,
     "ts": np.int64,
 }
-MAX_ACTIONS = 256
+MAX_ACTIONS = 255
+"""Event types told apart; all further ones count as the last of these."""
 ERASED = ""
 """Who an event belongs to whose user was erased; no real id is empty."""
 

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from models.candidate_items import choose
 from models.checkpoint import load_trainer, save_trainer
 from models.config import TransformerSettings
 from models.encode import Events
-from models.event_log import EventLog
+from models.event_log import MAX_ACTIONS, EventLog
 from models.softmax import softmax_loss
 from models.table_rows import Rows
 from models.transformer import INIT, CausalTransformer
@@ -32,8 +34,10 @@ from models.windows import Batch, batches, plan
 
 AVERAGING = 0.99
 """Weight of the past in the moving average of the weights: the last hundred steps or so."""
-CONTEXT = 50
-"""Events read, but not predicted, before each window of targets."""
+CONTEXT = 24
+"""Events read, but not predicted, before a window that is not full."""
+CANDIDATES = 1024
+"""Items, beside the targets, among which a step tells the targets apart."""
 
 
 class InterruptedTrainingError(Exception):
@@ -114,7 +118,8 @@ class Trainer:
         rng = np.random.Generator(np.random.SFC64([self.seed, self.refreshes]))
         self._admit(log, rng)
         sequences = log.sequences()
-        actions = np.array([1 + self.actions.index(a) for a in log.actions], np.int32)
+        row_of = {name: row for row, name in enumerate(self.actions, 1)}
+        actions = np.array([row_of.get(name, 0) for name in log.actions], np.int32)
         events = Events(
             rows=self.rows.of(log.items.ids)[sequences.item],
             actions=actions[sequences.action],
@@ -150,11 +155,13 @@ class Trainer:
             torch.from_numpy(batch.segments).to(to),
             torch.arange(len(batch.events), device=to),
         )
+        choice = choose(events.rows[batch.targets[known]], model.n_items, CANDIDATES, self.seed, self.steps)
+        candidates = torch.from_numpy(choice.rows).to(to)
         loss = softmax_loss(
             query[torch.from_numpy(batch.sources[known]).to(to)],
-            model.item_vectors()[1:],
-            model.bias[1:],
-            torch.from_numpy(events.rows[batch.targets[known]].astype(np.int64) - 1).to(to),
+            functional.embedding(candidates, model.item_vectors()),
+            model.bias[candidates] + torch.from_numpy(choice.correction).to(to),
+            torch.from_numpy(choice.targets).to(to),
             torch.from_numpy(batch.weights[known]).to(to),
         )
         loss.backward()  # type: ignore[no-untyped-call]
@@ -168,7 +175,8 @@ class Trainer:
     def _admit(self, log: EventLog, rng: np.random.Generator) -> None:
         """Rows for the items and event types that are new in the log."""
         fresh = self.rows.admit(log.items_held())
-        self.actions += [name for name in log.actions if name not in self.actions]
+        new = [name for name in log.actions if name not in self.actions]
+        self.actions += new[: MAX_ACTIONS - len(self.actions)]
         vectors = rng.standard_normal((len(fresh), self.settings.d_model)).astype(np.float32) * INIT
         unseen = rng.standard_normal((len(self.actions), self.settings.d_model)).astype(np.float32) * INIT
         actions = list(range(self.model.n_actions + 1, len(self.actions) + 1))

@@ -4,9 +4,9 @@ In: a log's sequences, the number of the first new event, a number of tokens, a 
 a flat run of context and target events. Never trains.
 
 A *target* is an event that the model learns to predict from the user's events before it. A window is a run of
-targets of one user, at most `window` of them, after up to `context` events that are only read. New events are
-covered again and again until their share is spent; the replay covers every event held equally often, without
-replacement. Window borders lie elsewhere in each pass.
+targets of one user, at most `window` of them; one that is not full begins after up to `context` events that are
+only read. New events are covered again and again until their share is spent; the replay covers every event held
+equally often, without replacement. Window borders lie elsewhere in each pass.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def cut(sequences: Sequences, first: I64, window: int, context: int, rng: np.ran
     start = begin[user] + nth * window - phase[user]
     stop = np.minimum(start + window, stops[user])
     start = np.maximum(start, begin[user])
-    read = np.maximum(start - 1 - context, starts[user])
-    return Windows(read, start, stop)
+    read = np.minimum(context, window - (stop - start))
+    return Windows(np.maximum(start - 1 - read, starts[user]), start, stop)
 
 
 def plan(
