@@ -42,6 +42,7 @@ from stream_app.warm_up import new_recommender, warm_up
 
 log = logging.getLogger(__name__)
 
+STOP_S = 30.0
 FETCH_WAIT_MS = 500
 """Kafka answers as soon as something is there; the embedded broker looks again only when this is over."""
 
@@ -120,7 +121,11 @@ async def _serve(app: faust.App, ingest: Ingest, stop: asyncio.Event) -> int:
             await app.add_runtime_dependency(ingest)
             await app.wait_first(ingest.ended, stop)
     finally:
-        await app.stop()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await app.stop()
+        except TimeoutError:
+            log.warning("the broker does not answer: the group's lease is left to expire")
         starting.cancel()
         stopping.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -34,6 +34,10 @@ from stream_app.trial import Trial, read_suspects
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+STOP_S = 10.0
+"""How long a stop waits for the batch in hand and its commit."""
+CLOSE_S = 3.0
 
 Build = Callable[[StateStore, int], Pipeline]
 """An open state and the number of partitions → a pipeline that has loaded it."""
@@ -110,7 +114,15 @@ class Ingest(faust.Service):
         if self._work is not None:
             if not self._in_session:
                 self._work.cancel()
-            await self.ended.wait()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await self.ended.wait()
+            except TimeoutError:
+                log.warning(
+                    "the broker does not answer: the last batches stay uncommitted, and are redone from the log"
+                )
+                self._work.cancel()
+                await self.ended.wait()
         self._thread.shutdown()
 
     def _go_on(self) -> bool:
@@ -158,15 +170,15 @@ class Ingest(faust.Service):
         if store.changed_settings:
             log.info("settings changed since the last run: %s", ", ".join(store.changed_settings))
         reader = LogReader(settings, settings.worker.state_dir, fetch_wait_ms=self._fetch_wait_ms)
-        opened.push_async_callback(reader.close)
+        opened.push_async_callback(_briefly, reader.close)
         await reader.connect()
         await reader.assign(store.offsets, store.topic_ids)
         marker.start(reader.offsets)
         publisher = Publisher(settings, metrics)
-        opened.push_async_callback(publisher.stop)
+        opened.push_async_callback(_briefly, publisher.stop)
         await publisher.start()
         followers = Followers(settings, metrics, self._load_snapshot)
-        opened.push_async_callback(self.remove_dependency, followers)
+        opened.push_async_callback(_briefly, self.remove_dependency, followers)
         await self.add_runtime_dependency(followers)
         partitions = reader.facts.partitions
         store.add_partitions(partitions)
@@ -229,3 +241,10 @@ class Ingest(faust.Service):
 def _standing(reader: LogReader) -> str:
     """Where reading goes on, for the log."""
     return ", ".join(f"{topic}-{number} from {offset}" for (topic, number), offset in reader.offsets.items())
+
+
+async def _briefly(close: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+    """Close a connection; one whose broker is away is left to the end of the process."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_S):
+            await close(*arguments)

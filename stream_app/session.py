@@ -30,7 +30,6 @@ from stream_app.suspects import Marker, place
 log = logging.getLogger(__name__)
 
 FIGURES_S = 1.0
-FINISH_S = 10.0
 PIPELINE_ERROR = "pipeline_error"
 
 
@@ -92,16 +91,10 @@ class Session:
             await self._turn()
 
     async def finish(self) -> None:
-        """A last commit. A broker that is away is not waited for: what is not acknowledged is redone."""
-        try:
-            async with asyncio.timeout(FINISH_S):
-                await self.commit()
-                if self._telling is not None:
-                    await self._telling
-        except TimeoutError:
-            log.warning(
-                "the broker does not answer: the last batches are left uncommitted, and redone from the log"
-            )
+        """A last commit, told to Kafka too."""
+        await self.commit()
+        if self._telling is not None:
+            await self._telling
 
     async def _turn(self) -> None:
         await self._between.apply()
