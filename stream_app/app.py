@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 import socket
+import threading
 from functools import partial
 from typing import Any
 
@@ -121,6 +122,7 @@ async def _serve(app: faust.App, ingest: Ingest, stop: asyncio.Event) -> int:
             await app.add_runtime_dependency(ingest)
             await app.wait_first(ingest.ended, stop)
     finally:
+        threading.excepthook = _note_thread
         try:
             async with asyncio.timeout(STOP_S):
                 await app.stop()
@@ -139,6 +141,11 @@ async def _serve(app: faust.App, ingest: Ingest, stop: asyncio.Event) -> int:
             "Nothing was written after it: start the worker again, it goes on from the last commit.",
         ) from failure
     return EXIT_OK
+
+
+def _note_thread(args: threading.ExceptHookArgs) -> None:
+    """Faust's consumer thread ends with an error when it is stopped while its broker is away: no news by then."""
+    log.debug("thread %s ended: %r", args.thread and args.thread.name, args.exc_value)
 
 
 def _faust_app(settings: Settings, metrics: WorkerMetrics, session_s: float) -> faust.App:

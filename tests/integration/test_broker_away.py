@@ -64,6 +64,7 @@ def test_a_worker_can_be_stopped_while_kafka_is_away_and_loses_nothing(stage: St
     stage.broker.kill()
     worker.until_said("does not answer: waiting for it")
     assert worker.stop() == 0, worker.said
+    assert "Traceback" not in worker.said
     stage.broker.start()
     worker = stage.worker()
     worker.until_events(feeder.ledger.events_accepted)
