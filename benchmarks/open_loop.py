@@ -1,8 +1,8 @@
 """Sends records on a fixed schedule, whatever becomes of them: event n is due at start + n / rate.
 
-    python -m benchmarks.open_loop HOST:PORT TOPIC RATE SECONDS [FIRST]
+    python -m benchmarks.open_loop HOST:PORT TOPIC RATE SECONDS [FIRST] [SPREAD]
 
-ML-1M's events from number FIRST on, in order; where they end they begin again with other users. Prints one
+ML-1M's events from number FIRST on, SPREAD groups of users taking turns; where they end they begin again with other users. Prints one
 JSON line: how many were sent and acknowledged, and how late the latest was sent. A system that falls behind
 is shown no mercy: a closed loop would wait for it and hide what its users see.
 """
@@ -60,20 +60,20 @@ async def produce(
     }
 
 
-def endless(first: int = 0) -> Iterator[tuple[bytes, bytes]]:
+def endless(first: int = 0, spread: int = 1) -> Iterator[tuple[bytes, bytes]]:
     """ML-1M from event `first` on, again and again, each time with users of their own."""
     data = topics_filled.load()
-    yield from islice(topics_filled.records(data), first, None)
+    yield from islice(topics_filled.records(data, spread=spread), first, None)
     again = 1
     while True:
-        yield from topics_filled.records(data, users=f"again-{again}-")
+        yield from topics_filled.records(data, users=f"again-{again}-", spread=spread)
         again += 1
 
 
 def main() -> None:
     address, topic, rate, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
-    first = int(sys.argv[5]) if len(sys.argv) > 5 else 0
-    print(json.dumps(asyncio.run(produce(address, topic, endless(first), rate, seconds))), flush=True)
+    first, spread = (*map(int, sys.argv[5:]), *(0, 1)[len(sys.argv) - 5 :])
+    print(json.dumps(asyncio.run(produce(address, topic, endless(first, spread), rate, seconds))), flush=True)
 
 
 if __name__ == "__main__":

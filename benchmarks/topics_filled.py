@@ -9,22 +9,29 @@ import time
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from models.base import I64
 from producers import datasets
 from producers.columns import Dataset
 from stream_app.events import Event
 
 
-def records(data: Dataset, limit: int | None = None, users: str = "") -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of each event in order, with the ids that let a worker drop a repeated one.
+def records(
+    data: Dataset, limit: int | None = None, users: str = "", spread: int = 1
+) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of each event, with the ids that let a worker drop a repeated one.
 
-    `users` is put before each user's id: the same events again, of other users.
+    Args:
+        users: is put before each user's id: the same events again, of other users.
+        spread: how many groups of users are taken in turn, each group in the order of the data set. In ML-1M's own
+            order (1) a handful of users rate hundreds of films one after the other, and a batch touches few.
     """
     encode = msgspec.json.Encoder().encode
     prefix = f"{data.sha256[:12]}-{users}"
-    for row in range(len(data) if limit is None else min(limit, len(data))):
+    for row in spread_out(data, spread)[:limit].tolist():
         value = float(data.value[row])
         user = users + data.user_ids[data.user[row]]
         event = Event(
@@ -36,6 +43,16 @@ def records(data: Dataset, limit: int | None = None, users: str = "") -> Iterato
             ts=int(data.ts[row]),
         )
         yield user.encode(), encode(event)
+
+
+def spread_out(data: Dataset, groups: int) -> I64:
+    """Rows of the data set such that groups of users take turns; each user's own order is kept."""
+    group = data.user.astype(np.int64) % groups
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(groups))
+    turn = np.empty(len(data), np.int64)
+    turn[order] = np.arange(len(data)) - starts[group[order]]
+    return np.lexsort((group, turn))
 
 
 async def create(address: str, name: str, partitions: int, config: dict[str, str] | None = None) -> None:
@@ -54,14 +71,16 @@ async def create(address: str, name: str, partitions: int, config: dict[str, str
         await admin.close()
 
 
-async def fill(address: str, name: str, data: Dataset, limit: int | None = None) -> dict[str, float]:
+async def fill(
+    address: str, name: str, data: Dataset, limit: int | None = None, spread: int = 1
+) -> dict[str, float]:
     """Send the events of a data set, all at once; how many there were, and their bytes."""
     producer = AIOKafkaProducer(bootstrap_servers=address, linger_ms=20, max_batch_size=1 << 18, acks=1)
     await producer.start()
     n = size = 0
     started = time.perf_counter()
     try:
-        for key, value in records(data, limit):
+        for key, value in records(data, limit, spread=spread):
             await producer.send(name, value, key)
             n += 1
             size += len(key) + len(value)
