@@ -14,16 +14,13 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import AuthorizationError, KafkaError, TopicAlreadyExistsError, for_code
 
+from stream_app.kafka_admin import TopicError, client_options, connect, not_allowed
 from stream_app.settings import BrokerSettings, TopicSettings
 from stream_app.topic_facts import (
     CREATE_TIME,
     LOG_APPEND_TIME,
     TIMESTAMPS,
-    TopicError,
     TopicFacts,
-    client_options,
-    connect,
-    not_allowed,
     offset_ranges,
     read_facts,
     topic_ids,

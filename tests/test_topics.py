@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from kafka import KafkaAdminClient, KafkaProducer
 
 from stream_app.broker import Broker, EmbeddedBroker, KafkaBroker
+from stream_app.kafka_admin import TopicError
 from stream_app.settings import BrokerSettings, TopicSettings
-from stream_app.topic_facts import TopicError
 from stream_app.topics import create, describe, plans
 
 TopicsOf = Callable[..., TopicSettings]
