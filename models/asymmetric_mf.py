@@ -90,7 +90,7 @@ def dot(a: F32, b: F32) -> float:
     total = np.float32(0.0)
     for f in range(len(a)):
         total += a[f] * b[f]
-    return total
+    return float(total)
 
 
 @inner(fastmath=REASSOCIATE)

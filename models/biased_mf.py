@@ -75,7 +75,7 @@ def learn(
     return slope / 2.0
 
 
-class BiasedMF(reco.base.Ranker):  # type: ignore[misc]
+class BiasedMF(reco.base.Ranker):
     """The model on its own, as a `river.reco` ranker.
 
     Args:

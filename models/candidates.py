@@ -13,7 +13,7 @@ import numpy as np
 
 from models import asymmetric_mf, biased_mf, covisit, policy
 from models.asymmetric_mf import AsymmetricMF
-from models.base import F32, F64, I32, U64
+from models.base import F32, F64, I32
 from models.blend import Blend
 from models.catalogue import ItemColumns
 from models.covisit import LANES, Covisit, Readings
@@ -57,7 +57,7 @@ class Fixed(NamedTuple):
     blend_within: int
     blend_share: float
     blend_all_until: int
-    seed: U64
+    seed: np.uint64
 
 
 class Scratch(NamedTuple):

@@ -29,7 +29,7 @@ class ItemColumns(NamedTuple):
     hash: U64
     born: I64  # clock of the first event, -1 before it
     last: I64  # clock of the newest event
-    count: I64  # events
+    events: I64
     shown: U8  # was on a published list
     dirty: U8
 
@@ -46,7 +46,7 @@ class Catalogue:
         self.columns = ItemColumns(
             number=np.empty(0, np.int32), available=np.empty(0, np.uint8), order=np.empty(0, np.uint64),
             hash=np.empty(0, np.uint64), born=np.empty(0, np.int64), last=np.empty(0, np.int64),
-            count=np.empty(0, np.int64), shown=np.empty(0, np.uint8), dirty=np.empty(0, np.uint8),
+            events=np.empty(0, np.int64), shown=np.empty(0, np.uint8), dirty=np.empty(0, np.uint8),
         )  # fmt: skip
         self.columns = grown(self.columns, 1024, {"born": -1, "number": -1})
         self.slot_of: I32 = np.full(1024, -1, np.int32)
@@ -114,7 +114,7 @@ class Catalogue:
         c.number[slot] = number
         c.order[slot] = int.from_bytes(item_id.encode()[:8].ljust(8, b"\0"), "big")
         c.hash[slot] = hash64(item_id)
-        c.born[slot], c.last[slot], c.count[slot], c.shown[slot] = -1, 0, 0, 0
+        c.born[slot], c.last[slot], c.events[slot], c.shown[slot] = -1, 0, 0, 0
         c.available[slot] = item_id not in self._off
         c.dirty[slot] = HEAD if fresh else 0
         self.admitted.append(slot)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-T = TypeVar("T", bound=NamedTuple)
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
-def grown(state: T, rows: int, fill: dict[str, float] | None = None) -> T:
+def grown(state: T, rows: int, fill: Mapping[str, float] | None = None) -> T:
     """The same columns with room for `rows` rows; new rows are 0, or what `fill` says for that column."""
     fill = fill or {}
     columns = []
-    for name, old in zip(state._fields, state, strict=True):
+    for name, old in zip(type(state)._fields, state, strict=True):  # type: ignore[attr-defined]
         new = np.full((rows, *old.shape[1:]), fill.get(name, 0), old.dtype)
         new[: len(old)] = old
         columns.append(new)

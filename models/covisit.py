@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models import arena
-from models.base import F32, F64, I32, I64, U8
+from models.base import F32, F64, I32, I64, U8, U16
 from models.config import CovisitSettings
 from models.kernels import inner, kernel
 
@@ -34,7 +34,7 @@ class Covisit(NamedTuple):
     header: I64
     keys: I32  # item number of a neighbour
     weight: F32  # [entries, 2]
-    index: np.ndarray  # type: ignore[type-arg]  # uint16, two cells an entry: position in the row, 65535 for none
+    cells: U16  # two an entry: position in the row, 65535 for none
     at: I64  # [S] offset of the row
     size_class: I32  # [S] -1 for no row
     n: I32  # [S] neighbours
@@ -67,7 +67,7 @@ def create(slots: int, entries: int = 1 << 14) -> Covisit:
         header=arena.new_header(),
         keys=np.full(entries, -1, np.int32),
         weight=np.zeros((entries, 2), np.float32),
-        index=np.full(2 * entries, 65535, np.uint16),
+        cells=np.full(2 * entries, 65535, np.uint16),
         at=np.zeros(slots, np.int64),
         size_class=np.full(slots, -1, np.int32),
         n=np.zeros(slots, np.int32),
@@ -124,12 +124,12 @@ def _home(key: int, cells: int) -> int:
 def _reindex(c: Covisit, slot: int) -> None:
     at, cells = c.at[slot], 2 * arena.block_size(c.size_class[slot])
     for cell in range(2 * at, 2 * at + cells):
-        c.index[cell] = 65535
+        c.cells[cell] = 65535
     for p in range(c.n[slot]):
         cell = _home(c.keys[at + p], cells)
-        while c.index[2 * at + cell] != 65535:
+        while c.cells[2 * at + cell] != 65535:
             cell = (cell + 1) & (cells - 1)
-        c.index[2 * at + cell] = p
+        c.cells[2 * at + cell] = p
 
 
 @inner
@@ -192,7 +192,7 @@ def _find(c: Covisit, slot: int, key: int) -> int:
     at, cells = c.at[slot], 2 * arena.block_size(size_class)
     cell = _home(key, cells)
     while True:
-        p = c.index[2 * at + cell]
+        p = c.cells[2 * at + cell]
         if p == 65535:
             return -1
         if c.keys[at + p] == key:
@@ -213,9 +213,9 @@ def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -
     c.weight[at + p, 0] = w0
     c.weight[at + p, 1] = w1
     cell = _home(key, cells)
-    while c.index[2 * at + cell] != 65535:
+    while c.cells[2 * at + cell] != 65535:
         cell = (cell + 1) & (cells - 1)
-    c.index[2 * at + cell] = p
+    c.cells[2 * at + cell] = p
     c.n[slot] = p + 1
 
 
@@ -228,7 +228,7 @@ def learn(
     `dirty` gets `flag` for each row that changed. The caller made sure of room in the arena (`needs`).
     """
     # calls that hand on a tuple of arrays cost more than the probe itself, so the common case is written out
-    keys, weights, index, at, size_class = c.keys, c.weight, c.index, c.at, c.size_class
+    keys, weights, table, at, size_class = c.keys, c.weight, c.cells, c.at, c.size_class
     mass = 0.0
     mine = number[slot]
     for g in range(n):
@@ -245,7 +245,7 @@ def learn(
             if size_class[row] >= 0:
                 start, cells = at[row], 16 << size_class[row]
                 cell = _home(key, cells)
-                p = index[2 * start + cell]
+                p = table[2 * start + cell]
                 while p != 65535:
                     if keys[start + p] == key:
                         weights[start + p, 0] += x0
@@ -253,7 +253,7 @@ def learn(
                         found = True
                         break
                     cell = (cell + 1) & (cells - 1)
-                    p = index[2 * start + cell]
+                    p = table[2 * start + cell]
             if not found:
                 _append(c, row, key, x0, x1, r.max_neighbours)
         c.row_sum[other, 0] += w0
@@ -448,6 +448,6 @@ def with_room(c: Covisit, entries: int) -> Covisit:
     keys[:size] = c.keys
     weight = np.zeros((new, 2), np.float32)
     weight[:size] = c.weight
-    index = np.full(2 * new, 65535, np.uint16)
-    index[: 2 * size] = c.index
-    return c._replace(keys=keys, weight=weight, index=index)
+    cells = np.full(2 * new, 65535, np.uint16)
+    cells[: 2 * size] = c.cells
+    return c._replace(keys=keys, weight=weight, cells=cells)

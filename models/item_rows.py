@@ -39,7 +39,7 @@ def dump(state: State, slot: int, flags: int) -> Iterator[tuple[bytes, bytes]]:
     number = int(items.number[slot])
     if flags & (HEAD | ROW):  # a row's sums are in the head
         head = _HEAD.pack(
-            HEAD_VERSION, int(items.born[slot]), int(items.last[slot]), int(items.count[slot]),
+            HEAD_VERSION, int(items.born[slot]), int(items.last[slot]), int(items.events[slot]),
             float(state.mf_bias[slot]), *map(float, c.row_sum[slot]), *map(float, c.column_sum[slot]),
             float(state.amf.x_square[slot]), float(items.shown[slot]),
         )  # fmt: skip
@@ -74,7 +74,7 @@ def load_head(state: State, slot: int, data: bytes) -> None:
     if data[0] != HEAD_VERSION:
         raise ValueError(f"the head of an item has version {data[0]}, not {HEAD_VERSION}")
     (
-        _, state.items.born[slot], state.items.last[slot], state.items.count[slot], state.mf_bias[slot],
+        _, state.items.born[slot], state.items.last[slot], state.items.events[slot], state.mf_bias[slot],
         state.covisit.row_sum[slot, 0], state.covisit.row_sum[slot, 1],
         state.covisit.column_sum[slot, 0], state.covisit.column_sum[slot, 1],
         state.amf.x_square[slot], shown,

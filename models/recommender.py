@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -228,7 +228,8 @@ class Recommender:
         self._meta_dirty = True
         if len(self._histories.status) < n:
             self._histories = _new_histories(n)
-        h = Histories(*(column[:n] for column in self._histories))
+        buffers: tuple[Any, ...] = self._histories
+        h = Histories(*(column[:n] for column in buffers))
         reranker = self._reranker if rerank else None
         plan = None if reranker is None else self._plan(reranker, self._reranked, batch)
         sample = self._in_sample(batch.user)

@@ -398,7 +398,7 @@ def _learn(
         items.born[slot] = clock
         t[totals.ITEMS_WITH_EVENTS] += 1.0
     items.last[slot] = clock
-    items.count[slot] += 1
+    items.events[slot] += 1
     items.dirty[slot] |= HEAD
 
 
@@ -460,8 +460,8 @@ def run(
         if c.list_at[e]:
             make_list(
                 state, fixed, x, users, seen, slot_of, slots, u, c.history.events[e] + 1,
-                c.history.a_items[e], c.history.a_n[e], c.history.a_gap[e], c.history.a_seen[e], c.after[e], c.frozen_after[e], c.in_sample[e],
-                reranked, frozen, baselines, explain, out, e,
+                c.history.a_items[e], c.history.a_n[e], c.history.a_gap[e], c.history.a_seen[e], c.after[e],
+                c.frozen_after[e], c.in_sample[e], reranked, frozen, baselines, explain, out, e,
             )  # fmt: skip
     return len(c.user), DONE
 

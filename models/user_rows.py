@@ -81,7 +81,7 @@ def unpack_row(data: bytes) -> UserRow:
     _, k, n, n_ids, n_seen, factors, events, revision, ids_n, seen_n, mf_n, mf_bias = _HEAD.unpack_from(data)
     at = _HEAD.size
 
-    def take(dtype: type[np.generic], count: int) -> np.ndarray:  # type: ignore[type-arg]
+    def take(dtype: type[np.generic], count: int) -> np.ndarray:
         nonlocal at
         size = np.dtype(dtype).itemsize * count
         if at + size > len(data):

@@ -8,7 +8,7 @@ learned, and it never forgets a change that was not yet taken by `dirty`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class Histories(NamedTuple):
 def had(seen: I32, at: int, size_class: int, n: int, limit: int, item: int) -> bool:
     """Whether `item` is among the last `limit` of the first `n` items that a user had."""
     mask = (8 << max(0, size_class)) - 1
-    for j in range(max(0, n - limit), n):
+    for j in range(max(0, n - limit), n):  # noqa: SIM110
         if seen[at + (j & mask)] == item:
             return True
     return False
@@ -224,7 +224,7 @@ class UserTable:
             "served_popular": -1,
             "served_frozen": -1,
         }
-        empty = {
+        empty: dict[str, Any] = {
             "positions": np.empty((0, TOPICS), np.int64),
             "seq_item": np.empty((0, length), np.int32),
             "seq_action": np.empty((0, length), np.uint8),
@@ -236,7 +236,7 @@ class UserTable:
             "served_frozen": np.empty((0, k), np.int32),
             "mf": np.empty((0, settings.biased_mf.factors), np.float32),
         }
-        plain = {
+        plain: dict[str, Any] = {
             "partition": np.int32, "n_events": np.int64, "revision": np.int64, "last_used": np.int64,
             "dirty": np.uint8, "seq_n": np.int32, "ids_n": np.int64, "seen_n": np.int64, "seen_at": np.int64,
             "seen_class": np.int32, "mf_n": np.int64, "mf_bias": np.float32,
@@ -368,8 +368,8 @@ class UserTable:
         for user_id, partition in self._erased.items():
             if user_id not in self._slot:
                 yield partition, user_id, None
-        for slot in np.flatnonzero(self.columns.dirty):
-            yield self.partition_of(slot), self.id_of(slot), self.row(int(slot))
+        for slot in map(int, np.flatnonzero(self.columns.dirty)):
+            yield self.partition_of(slot), self.id_of(slot), self.row(slot)
 
     def dirty_bytes(self) -> int:
         """About what `dirty` would write."""
@@ -433,7 +433,8 @@ class UserTable:
             c.seen_n[slot], c.seen_at[slot], c.seen_class[slot] = row.seen_n, at, size_class
 
     def _clear(self, slot: int) -> None:
-        for name, column in zip(UserColumns._fields, self.columns, strict=True):
+        columns: tuple[Any, ...] = self.columns
+        for name, column in zip(UserColumns._fields, columns, strict=True):
             column[slot] = self._fill.get(name, 0)
 
     def _drop(self, slot: int) -> None:
