@@ -47,8 +47,13 @@ class Reranker(Protocol):
         """Row of each item, -1 for one that the snapshot lacks."""
         ...
 
-    def plan(self, users: UserTable, batch: EventBatch, row_of: I32, actions: Actions) -> VectorPlan:
-        """Take what is needed of the users as they are now; `row_of` [item numbers] gives each item's row."""
+    def plan(
+        self, users: UserTable, batch: EventBatch, row_of: I32, actions: Actions, wanted: Bool | None = None
+    ) -> VectorPlan:
+        """Take what is needed of the users as they are now; `row_of` [item numbers] gives each item's row.
+
+        `wanted` [n] restricts the plan to some users: all of their events, and nobody else's.
+        """
         ...
 
     def current(self, users: UserTable, slots: I32, row_of: I32, actions: Actions) -> F32:
@@ -235,7 +240,9 @@ class Recommender:
         sample = self._in_sample(batch.user)
         frozen = self._frozen if rerank else None
         frozen_plan = (
-            None if frozen is None or not sample.any() else self._plan(frozen, self._frozen_reranked, batch)
+            None
+            if frozen is None or not sample.any()
+            else self._plan(frozen, self._frozen_reranked, batch, wanted=sample)
         )
         self.users.advance(batch, list_at, self.actions.weights, h)
         accepted = h.status != DUPLICATE
@@ -489,8 +496,10 @@ class Recommender:
         s.totals[totals.ITEMS_SHOWN] -= float(s.items.shown[gone].sum())
 
     # -- pieces ------------------------------------------------------------------------------------------------
-    def _plan(self, reranker: Reranker, reranked: Reranked, batch: EventBatch) -> VectorPlan:
-        return reranker.plan(self.users, batch, self._row_of_number(reranked), self.actions)
+    def _plan(
+        self, reranker: Reranker, reranked: Reranked, batch: EventBatch, wanted: Bool | None = None
+    ) -> VectorPlan:
+        return reranker.plan(self.users, batch, self._row_of_number(reranked), self.actions, wanted)
 
     def _current_vectors(self, reranker: Reranker, reranked: Reranked, slots: I32) -> F32:
         return reranker.current(self.users, slots, self._row_of_number(reranked), self.actions)

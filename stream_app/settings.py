@@ -101,7 +101,7 @@ class TrainerSettings(Section):
     every_events: int = Field(20_000, ge=100)
     every_s: float = Field(600.0, gt=0)
     history_events: int = Field(2_000_000, ge=1000)
-    warmup_tokens_per_event: float = Field(30.0, gt=0)
+    warmup_tokens_per_event: float = Field(14.0, gt=0)
     warmup_events: int = Field(100_000, ge=0)
     tokens_per_event: float = Field(14.0, gt=0)
     replay_share: Fraction = 2 / 3
