@@ -2,9 +2,9 @@
 
     python -m benchmarks.open_loop HOST:PORT TOPIC RATE SECONDS [FIRST] [SPREAD]
 
-ML-1M's events from number FIRST on, SPREAD groups of users taking turns; where they end they begin again with other users. Prints one
-JSON line: how many were sent and acknowledged, and how late the latest was sent. A system that falls behind
-is shown no mercy: a closed loop would wait for it and hide what its users see.
+ML-1M's events from number FIRST on, SPREAD groups of users taking turns; where they end they begin again with other
+users. Prints one JSON line: how many were sent and acknowledged, and how late the latest was sent. A system that
+falls behind is shown no mercy: a closed loop would wait for it and hide what its users see.
 """
 
 from __future__ import annotations

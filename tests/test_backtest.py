@@ -207,6 +207,26 @@ def test_stale_lists_are_fewer_and_no_better(data: Dataset, settings: Settings) 
     assert stale.hr < fresh.hr
 
 
+def test_the_transformer_is_refreshed_at_fixed_events_and_not_after_the_last(data: Dataset) -> None:
+    settings = load(
+        {
+            "models.max_items": 5000,
+            "models.transformer.d_model": 8,
+            "trainer.every_events": 500,
+            "trainer.warmup_events": 500,
+            "trainer.warmup_tokens_per_event": 4.0,
+            "trainer.tokens_per_event": 2.0,
+        }
+    )
+    report = run(data, settings, transformer=True, limit=1500)
+    assert [refresh.at for refresh in report.refreshes] == [250, 500, 1000]
+    assert all(refresh.tokens > 0 and refresh.live for refresh in report.refreshes)
+    assert report.lists == 1500 + 3 * USERS  # those of the refreshes count as what was served
+    assert report.notes == []
+    assert report.baselines["transformer"].hr is not None
+    assert report.baselines["transformer"].hr > 0
+
+
 def test_progress_goes_up_to_the_end(
     data: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
