@@ -109,7 +109,7 @@ def demo(
     events: Annotated[
         int | None, typer.Option(min=1000, help="Only the first so many events of the data set.")
     ] = None,
-    rate: Annotated[int, typer.Option(min=1, help="Events a second.")] = 800,
+    rate: Annotated[int, typer.Option(min=1, help="Events a second.")] = 600,
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:

@@ -14,7 +14,7 @@ from stream_app import report
 from stream_app.demo_summary import lists_in_words, refreshes
 
 if TYPE_CHECKING:
-    from stream_app.demo import Run
+    from stream_app.demo_run import Run
     from stream_app.worker_metrics import Sample
 
 WINDOW = 5000
@@ -24,7 +24,7 @@ WINDOW = 5000
 def write_report(run: Run) -> Path:
     """Write `report.html` and `report.json` into the demo's folder; returns the page's path."""
     last = run.samples[-1]
-    decisions = refreshes(run)
+    decisions = refreshes(run.directory)
     measured = report.Report(
         title=f"headrace demo: {run.data.name}, live",
         kind="live",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,9 +17,12 @@ from stream_app import list_view
 from stream_app.live_view import lift, milliseconds
 
 if TYPE_CHECKING:
-    from stream_app.demo import Run
+    from stream_app.demo_run import Run
     from stream_app.demo_traffic import Click
     from stream_app.worker_metrics import Sample
+
+
+CUT_SHORT = "this machine is busy or slow: {:,} of {:,} events were replayed in the demo's time"
 
 
 def show(console: Console, run: Run) -> None:
@@ -64,7 +68,7 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
     """The summary's rows: name, text."""
     covered = run.coverage
     p50, p99 = last.freshness.quantile(0.5), last.freshness.quantile(0.99)
-    decisions = refreshes(run)
+    decisions = refreshes(run.directory)
     verdict = "every event is covered" if covered.complete else f"{covered.uncovered:,} NOT covered"
     rate = run.events / run.replay_s if run.replay_s else math.nan
     return [
@@ -75,6 +79,7 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
             f"({run.repeated} repeats and {run.broken} broken events were sent on purpose)",
         ),
         ("covered", f"{verdict}; the lists count {covered.counted:,} events of {covered.users:,} users"),
+        *([("cut short", CUT_SHORT.format(run.events, len(run.data)))] if run.cut_short else []),
         ("rate", f"{rate:,.0f} events/s over {run.replay_s:.0f} s, {last.updates:,} lists published"),
         (
             "freshness",
@@ -124,9 +129,9 @@ def _decision(decision: dict[str, Any]) -> str:
     )
 
 
-def refreshes(run: Run) -> list[dict[str, Any]]:
+def refreshes(directory: Path) -> list[dict[str, Any]]:
     """The trainer's decisions, oldest first; none where it has made none."""
-    path = run.directory / "trainer" / "decisions.jsonl"
+    path = directory / "trainer" / "decisions.jsonl"
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]

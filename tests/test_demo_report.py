@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
@@ -40,13 +38,12 @@ def test_a_snapshot_that_was_deleted_has_no_items(tmp_path: Path) -> None:
 
 
 def test_decisions_are_read_in_their_order(tmp_path: Path) -> None:
-    run = cast(Any, SimpleNamespace(directory=tmp_path))
-    assert refreshes(run) == []
+    assert refreshes(tmp_path) == []
     (tmp_path / "trainer").mkdir()
     lines = [json.dumps({"version": "1", "live": True}), json.dumps({"version": "2", "live": False})]
     (tmp_path / "trainer" / "decisions.jsonl").write_text("\n".join(lines) + "\n")
-    assert [decision["version"] for decision in refreshes(run)] == ["1", "2"]
-    assert gate_figures(refreshes(run)) == "2 refreshes judged, 1 went live"
+    assert [decision["version"] for decision in refreshes(tmp_path)] == ["1", "2"]
+    assert gate_figures(refreshes(tmp_path)) == "2 refreshes judged, 1 went live"
 
 
 def test_it_is_said_when_lists_stood_for_several_events() -> None:

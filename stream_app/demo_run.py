@@ -1,0 +1,167 @@
+"""What happens while the demo runs: the replay is watched, a user clicks, every event is looked for.
+
+In: a running broker, worker, trainer and replay. Out: a `Run` with all that was seen. Starts and stops nothing,
+but for a replay that would take too long: it is asked to end, and what was sent by then is the demo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import TopicPartition
+from rich.console import Console
+
+from producers.columns import Dataset
+from stream_app import demo_summary, list_view, watch
+from stream_app.children import Child
+from stream_app.coverage import Coverage, check
+from stream_app.demo_traffic import Click, click, disturb
+from stream_app.errors import EXIT_INTERRUPTED, EXIT_OK, HeadraceError
+from stream_app.live_view import LiveView
+from stream_app.settings import Settings
+from stream_app.topic_reader import TopicReader
+from stream_app.worker_metrics import Sample, read_sample
+
+START_S = 90.0
+"""How long the worker may take until it answers."""
+REPLAY_S = 190.0
+"""How long is replayed at most; a machine that is slower than that sees fewer events."""
+LONGEST_S = 240.0
+"""When the demo gives up, so that it ends within 5 minutes whatever happens."""
+SETTLE_S = 20.0
+SAMPLE_S = 1.0
+FIGURES_S = 1.5
+"""A worker's page is renewed once a second."""
+
+
+class DemoError(HeadraceError):
+    """The demo could not be finished."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What a demo has seen.
+
+    Attributes:
+        events: how many of the data set are replayed.
+        broken, repeated: events that were sent beside them, on purpose.
+        samples: the worker's figures, about one a second.
+    """
+
+    settings: Settings
+    directory: Path
+    data: Dataset
+    events: int
+    cut_short: bool = False
+    broken: int = 0
+    repeated: int = 0
+    started_s: float = field(default_factory=time.monotonic)
+    replay_s: float = 0.0
+    samples: list[Sample] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)
+    click: Click | None = None
+    coverage: Coverage = field(default_factory=Coverage)
+
+    @property
+    def metrics_url(self) -> str:
+        """The worker's page of figures."""
+        return f"http://{self.settings.worker.web_bind}:{self.settings.worker.web_port}/metrics"
+
+    async def sample(self) -> Sample | None:
+        """The worker's figures now; None while it does not answer."""
+        return await asyncio.to_thread(read_sample, self.metrics_url)
+
+
+async def until_it_answers(run: Run, worker: Child) -> None:
+    """Wait for the worker's page; the demo's time counts from then on."""
+    while await run.sample() is None:
+        worker.check()
+        if time.monotonic() - run.started_s > START_S:
+            raise DemoError(f"the worker did not answer within {START_S:g} s", f"See {worker.log}.")
+        await asyncio.sleep(0.2)
+    run.started_s = time.monotonic()
+
+
+async def watch_replay(
+    run: Run, console: Console, reader: TopicReader, replay: Child, services: list[Child]
+) -> None:
+    """Show the replay until it is sent and worked off; half way, send what is broken and repeated."""
+    began = time.monotonic()
+    partitions = reader.partitions(run.settings.topics.recommendations)
+    with LiveView(console, run.events, f"headrace demo: {run.data.name}") as view:
+        while not await _worked_off(run, reader, replay):
+            for child in services:
+                child.check()
+            sample = await run.sample()
+            if sample is not None:
+                run.samples.append(sample)
+                if sample.events and not run.titles:
+                    run.titles = await watch.titles(reader, run.settings)
+                view.note = demo_summary.gate_figures(demo_summary.refreshes(run.directory))
+                newest = await _newest_line(run, reader, partitions[len(run.samples) % len(partitions)])
+                view.update(sample, newest)
+                if not run.broken and sample.events >= run.events // 2:
+                    run.broken, run.repeated = await disturb(run.settings, reader)
+            await asyncio.sleep(SAMPLE_S)
+    run.replay_s = time.monotonic() - began
+    await asyncio.sleep(FIGURES_S)
+    final = await run.sample()
+    if final is not None:
+        run.samples.append(final)
+
+
+async def _worked_off(run: Run, reader: TopicReader, replay: Child) -> bool:
+    """Whether all is sent and handled; cuts the replay short when it takes too long."""
+    took = time.monotonic() - run.started_s
+    if took > LONGEST_S:
+        raise DemoError(
+            f"the worker had not handled everything after {LONGEST_S:g} s, and the demo gave up",
+            f"The logs are in {run.directory}. A slower machine needs fewer events: --events 20000",
+        )
+    code = replay.poll()
+    if code is None:
+        if took > REPLAY_S:
+            replay.ask_to_end()
+        return False
+    if code == EXIT_INTERRUPTED and not run.cut_short:
+        run.cut_short = True
+        inputs = [at for topic in run.settings.topics.events for at in reader.partitions(topic)]
+        run.events = sum((await reader.ends(inputs)).values()) - run.broken - run.repeated
+    elif code not in (EXIT_OK, EXIT_INTERRUPTED):
+        replay.check()
+    if not run.broken or not run.samples:
+        return False
+    last = run.samples[-1]
+    handled = last.events + last.duplicates + last.dead_letters
+    return handled >= run.events + run.broken + run.repeated
+
+
+async def _newest_line(run: Run, reader: TopicReader, partition: TopicPartition) -> str:
+    """The list at the end of a partition, in a line."""
+    async for record in reader.to_end([partition], last=1):
+        update = watch.Newest().offer(record.key, record.value)
+        if update is not None:
+            return list_view.line(update, run.titles)
+    return ""
+
+
+async def click_once(run: Run, reader: TopicReader) -> None:
+    """The user who was active last clicks on the first item of their list."""
+    newest = watch.Newest()
+    async for record in reader.to_end(reader.partitions(run.settings.topics.recommendations)):
+        newest.offer(record.key, record.value)
+    last = max(newest.records.values(), key=lambda record: (record.event_ts, record.user_id))
+    run.click = await click(run.settings, reader, last, last.items[0].item_id)
+
+
+async def look_for_every_event(run: Run, reader: TopicReader) -> None:
+    """Judge the coverage, again for as long as the last lists are on their way."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        run.coverage = await check(reader, run.settings)
+        if run.coverage.complete or time.monotonic() > deadline:
+            return
+        await asyncio.sleep(0.5)
