@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 
 from models import snapshot
 from models.event_log import EventLog
-from stream_app.broker import Broker, EmbeddedBroker
+from stream_app.broker import Broker, EmbeddedBroker, KafkaBroker
 from stream_app.events import Live
 from stream_app.model_versions import ModelsView
 from stream_app.registry import Registry, client_options
@@ -235,6 +235,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "moment"), MOMENTS)
 def test_training_resumes_after_a_kill(
     embedded_broker: EmbeddedBroker,
@@ -276,6 +277,32 @@ def test_training_resumes_after_a_kill(
     assert sum(log.offsets.values()) == log.end
     versions = [d["version"] for d in decisions(settings)]
     assert versions == sorted(set(versions)), "each candidate is decided on once"
+
+
+@pytest.mark.kafka
+def test_a_broker_that_goes_away_and_comes_back_is_waited_for(
+    kafka_available: None,  # noqa: ARG001
+    topics_of: Callable[..., TopicSettings],
+    tmp_path: Path,
+) -> None:
+    with KafkaBroker(tmp_path / "kafka", heap="384m") as kafka:
+        settings = small(kafka.address, topics_of(), tmp_path)
+        create(settings.broker, settings.topics, partitions=2)
+
+        async def story() -> None:
+            async with trainer(settings):
+                await produce(settings, walks(range(40), range(12)))
+                await models_when(settings, live("000001"))
+                kafka.kill()
+                await asyncio.to_thread(kafka.start)
+                await produce(settings, walks(range(40), range(12, 24)))
+                await models_when(settings, announced("000002"))
+                await produce(settings, walks(range(40), range(24, 28)))
+                await models_when(settings, judged("000002"))
+
+        asyncio.run(story())
+    log = EventLog.load(settings.trainer.state_dir / "log", settings.trainer.history_events)
+    assert log.end == 40 * 28
 
 
 def test_events_that_the_broker_has_dropped_are_passed_over(
