@@ -15,7 +15,7 @@ import numpy as np
 from models.event_log import EventLog, Sequences
 from stream_app.shadow import Events
 
-REPLAYED = 500_000
+REPLAYED = 200_000
 """The shadow recommender is rebuilt from at most so many events."""
 
 BATCH = 5_000
