@@ -75,7 +75,7 @@ class Worker:
             sample = self.sample()
             return sample is not None and sample.events >= count and sample.lag == 0
 
-        self.until(there, f"{count} events")
+        self.until(there, f"{count} events", PATIENCE_S + count / 500)
 
     def wait(self, patience_s: float = PATIENCE_S) -> int:
         """The exit code, once the process has ended; below 0, the signal that ended it."""
