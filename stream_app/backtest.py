@@ -137,7 +137,7 @@ class Backtest:
         at = 0
         while at < self.n:
             due = self.refresher.due if self.refresher is not None else self.n + 1
-            stop = min(at + min(BLOCK, self.batches.most), self.n, due)
+            stop = min(at + min(BLOCK, self.batches.most), self.n, due, self.along.window_end(at))
             self.along.at = at
             for first, last, erased in self.batches.spans(at, stop):
                 if last > first:
@@ -179,15 +179,16 @@ class Backtest:
         rest = ~(marks.dropped | marks.first | marks.repeat)
         self.counts["disliked"] += int((marks.disliked & rest).sum())
         self.along.scored(start + np.flatnonzero(marks.scored), marks.rank[marks.scored])
-        hits = {name: hits for name, (hits, _) in self.recommender.baseline_counts().items()}
+        hits = {name: hits for name, (hits, _) in self._baselines().items()}
         self.along.sources(int(marks.scored.sum()), hits)
         self.along.weighed(stop, self.recommender.blend_weights())
 
     def _refresh(self, at: int) -> None:
         assert self.refresher is not None
-        with self.along.timed("train"):
+        since = self.refresher.log[-1].at if self.refresher.log else 0
+        with self.along.timed("train", since):
             self.refresher.refresh(at)
-        with self.along.timed("refresh lists"):
+        with self.along.timed("refresh lists", since):
             slots, users = self.batches.recent(self.settings.worker.refresh_users)
             lists = self.recommender.refresh(slots)
             self.scorer.publish(users[np.searchsorted(slots, lists.user)], self.batches.codes(lists.items))
@@ -228,8 +229,7 @@ class Backtest:
             diversity_basis=self.basis,
             lists=self.scorer.n_lists,
             baselines={
-                name: Score.of(scored, hits, gain)
-                for name, (hits, gain) in self.recommender.baseline_counts().items()
+                name: Score.of(scored, hits, gain) for name, (hits, gain) in self._baselines().items()
             },
             slices=[
                 slice_of("first 10 % of the stream", self.rank, self.scored, tenth),
@@ -255,6 +255,12 @@ class Backtest:
             machine=f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, {platform.system()}",
             notes=self._notes(),
         )
+
+    def _baselines(self) -> dict[str, tuple[float, float]]:
+        counts = self.recommender.baseline_counts()
+        if self.refresher is None:
+            del counts["transformer"]
+        return counts
 
     def _sample(self) -> list[Slice]:
         """What was served beside the frozen first model, on the sample of users for which it lists."""

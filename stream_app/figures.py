@@ -8,6 +8,7 @@ its theme; text stays text. Never touches pyplot's global state, a file or the n
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,19 +75,20 @@ def _hit_rate(report: Report) -> Drawing | None:
     if curves is None or not any(value is not None for value in curves.hr):
         return None
     figure, axes = _canvas(4.2)
-    top = _leading(curves.baselines_hr, 5)
+    colours = _colours(report)
+    top = [name for name in colours if name in curves.baselines_hr]
     for name, values in curves.baselines_hr.items():
         if name not in top:
             axes.plot(curves.events, _gaps(values), color=FAINT, linewidth=0.7, alpha=0.5)
     lines = {name: curves.baselines_hr[name] for name in top}
-    for name, colour in zip(top, SERIES, strict=False):
-        axes.plot(curves.events, _gaps(lines[name]), color=colour, linewidth=1.3)
+    for name in top:
+        axes.plot(curves.events, _gaps(lines[name]), color=colours[name], linewidth=1.3)
     axes.plot(curves.events, _gaps(curves.hr), color=SERVED, linewidth=2.6)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("HR@10")
     _events_axis(axes, curves.events)
     _refresh_marks(axes, report)
-    _labels(axes, curves.events, {"served": curves.hr} | lines, (SERVED, *SERIES))
+    _labels(axes, curves.events, {"served": curves.hr} | lines, (SERVED, *colours.values()))
     return Drawing(
         title="Hit rate over the stream",
         caption=(
@@ -111,14 +113,16 @@ def _cost(report: Report) -> Drawing | None:
     figure, axes = _canvas(3.2)
     for (name, values), colour in zip(curves.cost_us.items(), (SERVED, *SERIES), strict=False):
         axes.plot(curves.events, _gaps(values), color=colour, linewidth=1.8, label=name)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log", nonpositive="mask")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.set_ylabel("µs an event")
     _events_axis(axes, curves.events)
     _refresh_marks(axes, report)
     _labels(axes, curves.events, curves.cost_us, (SERVED, *SERIES))
     return Drawing(
         title="Cost of an event",
-        caption="Microseconds of wall-clock time for each event, by what the time went to.",
+        caption="Microseconds of wall-clock time for each event, by what the time went to, on a logarithmic scale. "
+        "Training is spread over the events since the refresh before it.",
         alt="Line chart of microseconds an event. "
         + "; ".join(_from_to(name, values, digits=0) for name, values in curves.cost_us.items())
         + ".",
@@ -132,14 +136,19 @@ def _weights(report: Report) -> Drawing | None:
         return None
     figure, axes = _canvas(4.2)
     by_size = sorted(weights.sources, key=lambda name: -abs(weights.sources[name][-1]))
-    for rank, name in enumerate(by_size):
-        colour = SERIES[rank] if rank < len(SERIES) else FAINT
-        axes.plot(weights.events, weights.sources[name], color=colour, linewidth=1.6 if rank < 6 else 0.8)
+    colours = _colours(report)
+    for name in by_size:
+        colour = colours.get(name, FAINT)
+        axes.plot(
+            weights.events, weights.sources[name], color=colour, linewidth=1.6 if name in colours else 0.8
+        )
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_ylabel("weight")
     _events_axis(axes, weights.events)
     _refresh_marks(axes, report)
-    _labels(axes, weights.events, {name: weights.sources[name] for name in by_size[: len(SERIES)]}, SERIES)
+    named = [name for name in by_size if name in colours or name in by_size[:4]]
+    shades = [colours.get(name, FAINT) for name in named]
+    _labels(axes, weights.events, {name: weights.sources[name] for name in named}, shades)
     return Drawing(
         title="Weights of the blend",
         caption=(
@@ -158,44 +167,34 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     figure.patch.set_alpha(0)
     axes = figure.subplots()
     axes.patch.set_alpha(0)
-    figure.subplots_adjust(left=0.07, right=0.80, top=0.96, bottom=0.14)
+    figure.subplots_adjust(left=0.09, right=0.82, top=0.96, bottom=0.14)
     return figure, axes
 
 
-def _leading(lines: Mapping[str, Values], n: int) -> list[str]:
-    """The `n` lines that end highest, and the best popularity among them in any case."""
-    by_end = sorted(lines, key=lambda name: -(_last(lines[name]) or 0.0))
-    popular = next((name for name in by_end if name.startswith("popular")), None)
-    top = by_end[:n]
-    if popular and popular not in top:
-        top[-1] = popular
-    return top
+def _colours(report: Report) -> dict[str, str]:
+    """A colour for each of the best single sources, for the best popularity and the Transformer; one in every chart."""
+    by_hr = sorted(report.baselines, key=lambda name: -(report.baselines[name].hr or 0.0))
+    top = by_hr[: len(SERIES)]
+    popular = next((name for name in by_hr if name.startswith("popular")), None)
+    wanted = [name for name in (popular, "transformer") if name in by_hr and name not in top]
+    top[len(top) - len(wanted) :] = wanted
+    return dict(zip(top, SERIES, strict=False))
 
 
 def _labels(axes: Axes, events: Sequence[int], lines: Mapping[str, Values], colours: Sequence[str]) -> None:
     """Names at the right ends of their lines, pushed apart where they would cover one another."""
-    low, high = axes.get_ylim()
-    step = (high - low) * LINE_HEIGHT / axes.bbox.height
-    ends = [
-        (_last(values), name, colour)
-        for (name, values), colour in zip(lines.items(), colours, strict=False)
-        if _last(values) is not None
-    ]
-    ends.sort(key=lambda end: end[0] or 0.0)
-    floor = low
-    for value, name, colour in ends:
-        assert value is not None
-        at = max(value, floor)
-        floor = at + step
-        axes.annotate(
-            name,
-            (events[-1], value),
-            xytext=(1.015, at),
-            textcoords=axes.get_yaxis_transform(),
-            color=colour,
-            va="center",
-            annotation_clip=False,
-        )
+    step = LINE_HEIGHT / axes.bbox.height
+    ends = []
+    for (name, values), colour in zip(lines.items(), colours, strict=False):
+        value = _last(values)
+        if value is not None:
+            at = axes.transAxes.inverted().transform(axes.transData.transform((events[-1], value)))[1]
+            ends.append((float(at) if math.isfinite(at) else 0.0, name, colour))
+    floor = 0.0
+    for at, name, colour in sorted(ends):
+        floor = max(at, floor)
+        axes.text(1.015, floor, name, transform=axes.transAxes, color=colour, va="center")
+        floor += step
 
 
 def _refresh_marks(axes: Axes, report: Report) -> None:

@@ -18,15 +18,19 @@ from models.base import F64, I32, I64
 from models.metrics import Progressive
 from stream_app.report import Curves, Weights
 
+MOST = 60
 ROUND = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 
 
 class StreamCurves:
-    """Collects over a stream of `n` events, in windows of a round number of them, at most 100."""
+    """Collects over a stream of `n` events, in windows of a round number of them, at most 60.
+
+    What is counted once a block belongs to the window in which the block begins, so blocks should end with windows.
+    """
 
     def __init__(self, n: int) -> None:
         self.n = n
-        self.window = next((size for size in ROUND if n <= 100 * size), 0) or _round_up(n)
+        self.window = next((size for size in ROUND if n <= MOST * size), 0) or _round_up(n)
         self.hr, self.ndcg = Progressive(self.window), Progressive(self.window)
         self.weights = Weights()
         self.stages_s: dict[str, float] = {}
@@ -38,8 +42,8 @@ class StreamCurves:
         self._before: dict[str, float] = {}
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Counts the time of what is inside to `stage`."""
+    def timed(self, stage: str, since: int | None = None) -> Iterator[None]:
+        """Counts the time of what is inside to `stage`, evenly over the events from `since` on."""
         started = time.perf_counter()
         try:
             yield
@@ -47,7 +51,14 @@ class StreamCurves:
             seconds = time.perf_counter() - started
             self.stages_s[stage] = self.stages_s.get(stage, 0.0) + seconds
             curve = self._stages.setdefault(stage, Progressive(self.window))
-            curve.add(np.array([self.at]), np.array([seconds]))
+            windows = np.arange(
+                (self.at if since is None else since) // self.window, self.at // self.window + 1
+            )
+            curve.add(windows * self.window, np.full(len(windows), seconds / len(windows)))
+
+    def window_end(self, at: int) -> int:
+        """The event after the last one of the window that `at` is in."""
+        return (at // self.window + 1) * self.window
 
     def scored(self, position: I64, rank: I32) -> None:
         """Ranks of scored events at these positions of the stream."""
@@ -82,10 +93,11 @@ class StreamCurves:
 
 
 def _cost(curve: Progressive, ends: I64) -> list[float | None]:
-    """Microseconds an event, from the seconds of each window."""
+    """Microseconds an event, from the seconds of each window; None where none were spent."""
     seconds = np.zeros(len(ends))
     spent = np.nan_to_num(curve.means() * curve.counts())
     seconds[: len(spent)] = spent[: len(ends)]
+    seconds[seconds == 0.0] = np.nan
     return _padded(1e6 * seconds / np.diff(ends, prepend=0), len(ends))
 
 
@@ -95,4 +107,4 @@ def _padded(values: F64, length: int) -> list[float | None]:
 
 
 def _round_up(n: int) -> int:
-    return int(10 ** math.ceil(math.log10(n / 100)))
+    return int(10 ** math.ceil(math.log10(n / MOST)))
