@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.base import F32, I32, U8
-from models.kernels import REASSOCIATE, inner
+from models.kernels import inner
 from models.randomness import below, mix, normal
 
 EPSILON = np.float32(1e-8)
@@ -63,7 +63,7 @@ def initialise(m: AsymmetricMF, slot: int, stream: np.uint64) -> None:
     m.bias[slot] = m.x_square[slot] = m.y_square[slot] = m.b_square[slot] = 0.0
 
 
-@inner(fastmath=REASSOCIATE)
+@inner
 def user_vector(m: AsymmetricMF, history: I32, n: int, items: int, decay: float, out: F32) -> float:
     """Fill `out` [d] with the user's vector of length 1; the length it had before, 0 for no history."""
     out[:] = 0.0
@@ -74,32 +74,43 @@ def user_vector(m: AsymmetricMF, history: I32, n: int, items: int, decay: float,
             for f in range(len(out)):
                 out[f] += weight * row[f]
         weight *= np.float32(decay)
-    square = np.float32(0.0)
-    for f in range(len(out)):
-        square += out[f] * out[f]
-    length = math.sqrt(square)
+    length = math.sqrt(dot(out, out))
     if length > 0.0:
         for f in range(len(out)):
             out[f] *= np.float32(1.0 / length)
     return length
 
 
-@inner(fastmath=REASSOCIATE)
-def dot(a: F32, b: F32) -> float:
-    """Product of two vectors of the same length."""
-    total = np.float32(0.0)
-    for f in range(len(a)):
-        total += a[f] * b[f]
-    return float(total)
+@inner
+def dot(a: F32, b: F32) -> np.float32:
+    """Product of two vectors of the same length.
+
+    Eight sums side by side, in an order that is written down: a compiler that may choose the order gives other last
+    bits from one compilation to the next, and a restarted worker another state.
+    """
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
+    whole = len(a) - len(a) % 8
+    for f in range(0, whole, 8):
+        s0 += a[f] * b[f]
+        s1 += a[f + 1] * b[f + 1]
+        s2 += a[f + 2] * b[f + 2]
+        s3 += a[f + 3] * b[f + 3]
+        s4 += a[f + 4] * b[f + 4]
+        s5 += a[f + 5] * b[f + 5]
+        s6 += a[f + 6] * b[f + 6]
+        s7 += a[f + 7] * b[f + 7]
+    for f in range(whole, len(a)):
+        s0 += a[f] * b[f]
+    return ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
 
 
-@inner(fastmath=REASSOCIATE)
+@inner
 def score(m: AsymmetricMF, user: F32, slot: int) -> float:
     """The item's logit for a user vector."""
     return dot(user, m.y[slot]) + m.bias[slot]
 
 
-@inner(fastmath=REASSOCIATE)
+@inner
 def learn(
     m: AsymmetricMF,
     rates: Rates,
@@ -158,13 +169,10 @@ def learn(
             y[f] -= step * user[f]
         m.bias[row] -= lr * g / (math.sqrt(m.b_square[row]) + EPSILON)
         dirty[row] |= y_flag
-    along = np.float32(0.0)
-    for f in range(d):
-        along += gradient[f] * user[f]
-    square = np.float32(0.0)
+    along = np.float32(dot(gradient, user))
     for f in range(d):
         gradient[f] = (gradient[f] - along * user[f]) / np.float32(length)
-        square += gradient[f] * gradient[f]
+    square = np.float32(dot(gradient, gradient))
     part = np.float32(1.0)
     for k in range(min(n, rates.items)):
         row = history[k]

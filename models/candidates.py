@@ -17,7 +17,7 @@ from models.base import F32, F64, I32
 from models.blend import Blend
 from models.catalogue import ItemColumns
 from models.covisit import LANES, Covisit, Readings
-from models.kernels import REASSOCIATE, inner
+from models.kernels import inner
 from models.popularity import TOP, Popularity
 
 NO_ROWS = np.empty(0, np.int32)
@@ -115,7 +115,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
     )  # fmt: skip
 
 
-@inner(fastmath=REASSOCIATE)
+@inner
 def best_by_product(
     vectors: F32,
     bias: F32,
@@ -139,9 +139,7 @@ def best_by_product(
         row = slot if by_slot else row_of[slot]
         if row < 0 or born[slot] < 0 or blocked[slot] == mark or available[slot] == 0:
             continue
-        value = bias[row]
-        for f in range(len(vector)):
-            value += vectors[row, f] * vector[f]
+        value = np.float32(asymmetric_mf.dot(vectors[row], vector) + bias[row])
         if kept == len(heap) and value < bound:
             continue
         kept = policy.push(heap, heap_score, kept, slot, value, order)

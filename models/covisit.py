@@ -297,7 +297,7 @@ def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: 
                 base[lane] += out[k, lane]
 
 
-@inner(fastmath={"contract"})
+@inner
 def accumulate(
     c: Covisit,
     r: Readings,

@@ -33,25 +33,22 @@ def _sources_hash() -> str:
 CACHE = Path(platformdirs.user_cache_dir("headrace")) / "kernels" / _sources_hash()
 numba.config.CACHE_DIR = str(CACHE)
 
-REASSOCIATE = {"contract", "reassoc", "nsz"}
-"""Freedom for the compiler to sum in lanes: the same binary still gives the same sums."""
 
+def kernel(function: F | None = None) -> Any:
+    """Compile a function.
 
-def kernel(function: F | None = None, *, fastmath: set[str] | bool = False) -> Any:
-    """Compile a function: `@kernel` or `@kernel(fastmath=REASSOCIATE)`."""
-    decorate = numba.njit(
-        cache=True, nogil=True, error_model="numpy", fastmath=fastmath, no_cfunc_wrapper=True
-    )
+    Never with fast maths: sums whose order the compiler chooses are not the same from one compilation to the next.
+    """
+    decorate = numba.njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
     return decorate if function is None else decorate(function)
 
 
-def inner(function: F | None = None, *, fastmath: set[str] | bool = False) -> Any:
+def inner(function: F | None = None) -> Any:
     """Compile a function that only kernels call: without the wrapper for Python, which costs most of the time."""
     decorate = numba.njit(
         cache=True,
         nogil=True,
         error_model="numpy",
-        fastmath=fastmath,
         no_cfunc_wrapper=True,
         no_cpython_wrapper=True,
     )
