@@ -79,6 +79,16 @@ def test_a_replay_that_takes_too_long_is_asked_to_end(run: Run) -> None:
     assert replay.asked
 
 
+def test_a_replay_is_also_asked_to_end_when_the_worker_will_not_be_done_in_time(run: Run) -> None:
+    run.started_s = 1000.0 - demo_run.REPLAY_S + 50
+    run.samples += [Sample(10.0, events=1000), Sample(40.0, events=4000, lag=4000)]
+    in_time, late = Replay(None), Replay(None)
+    worked_off(run, in_time)
+    run.samples.append(Sample(41.0, events=4100, lag=6000))
+    worked_off(run, late)
+    assert (in_time.asked, late.asked) == (False, True)
+
+
 def test_what_was_sent_by_then_is_the_demo(run: Run) -> None:
     run.samples.append(Sample(1.0, events=993, duplicates=4, dead_letters=3))
     assert worked_off(run, Replay(EXIT_INTERRUPTED))
