@@ -18,7 +18,7 @@ from producers.columns import Dataset
 from stream_app import demo_summary, list_view, watch
 from stream_app.children import Child
 from stream_app.coverage import Coverage, check
-from stream_app.demo_traffic import Click, click, disturb
+from stream_app.demo_traffic import Click, click, send_broken, send_repeats
 from stream_app.errors import EXIT_INTERRUPTED, EXIT_OK, HeadraceError
 from stream_app.live_view import LiveView
 from stream_app.settings import Settings
@@ -90,7 +90,7 @@ async def until_it_answers(run: Run, worker: Child) -> None:
 async def watch_replay(
     run: Run, console: Console, reader: TopicReader, replay: Child, services: list[Child]
 ) -> None:
-    """Show the replay until it is sent and worked off; half way, send what is broken and repeated."""
+    """Show the replay until it is sent and worked off; half way send what is broken, at its end repeats."""
     began = time.monotonic()
     partitions = reader.partitions(run.settings.topics.recommendations)
     with LiveView(console, run.events, f"headrace demo: {run.data.name}") as view:
@@ -106,7 +106,9 @@ async def watch_replay(
                 newest = await _newest_line(run, reader, partitions[len(run.samples) % len(partitions)])
                 view.update(sample, newest)
                 if not run.broken and sample.events >= run.events // 2:
-                    run.broken, run.repeated = await disturb(run.settings, reader)
+                    run.broken = await send_broken(run.settings)
+                if not run.repeated and replay.poll() is not None:
+                    run.repeated = await send_repeats(run.settings, reader)
             await asyncio.sleep(SAMPLE_S)
     run.replay_s = time.monotonic() - began
     await asyncio.sleep(FIGURES_S)
@@ -134,7 +136,7 @@ async def _worked_off(run: Run, reader: TopicReader, replay: Child) -> bool:
         run.events = sum((await reader.ends(inputs)).values()) - run.broken - run.repeated
     elif code not in (EXIT_OK, EXIT_INTERRUPTED):
         replay.check()
-    if not run.broken or not run.samples:
+    if not (run.broken and run.repeated and run.samples):
         return False
     last = run.samples[-1]
     handled = last.events + last.duplicates + last.dead_letters

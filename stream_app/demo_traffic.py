@@ -22,6 +22,7 @@ from stream_app.topic_reader import TopicReader
 from stream_app.watch import Newest
 
 WAIT_S = 20.0
+MOST_BROKEN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +40,35 @@ class Click:
     waited_ms: float
 
 
-async def disturb(settings: Settings, reader: TopicReader) -> tuple[int, int]:
-    """Send three broken events and repeat the newest of each partition; says how many of either."""
-    topic = settings.topics.events[0]
+async def send_broken(settings: Settings) -> int:
+    """Send three broken events (cut off, an id that is no id, a key that is not the user); says how many."""
     now = int(time.time() * 1000)
     broken = [
         (b"196", b'{"v": 1, "user_id": "196", "item_id": '),
         (b"196", msgspec.json.encode({"v": 1, "user_id": "196", "item_id": 2.5, "type": "click", "ts": now})),
         (b"196", msgspec.json.encode({"v": 1, "user_id": "22", "item_id": "1", "type": "click", "ts": now})),
     ]
-    partitions = reader.partitions(topic)
-    repeats = [record async for record in reader.to_end(partitions, last=1)]
     async with AIOKafkaProducer(acks="all", **client_options(settings.broker)) as producer:
         for key, value in broken:
-            await producer.send_and_wait(topic, value, key=key)
-        for record in repeats:
-            await producer.send_and_wait(topic, record.value, key=record.key, partition=record.partition)
-    return len(broken), len(repeats)
+            await producer.send_and_wait(settings.topics.events[0], value, key=key)
+    return len(broken)
+
+
+async def send_repeats(settings: Settings, reader: TopicReader) -> int:
+    """Send the newest event of each partition again; says how many.
+
+    To be called when the replay is over: a user who meanwhile had 64 events more would be given the repeat.
+    """
+    newest = {}
+    async for record in reader.to_end(reader.partitions(settings.topics.events[0]), last=MOST_BROKEN + 1):
+        if b'"event_id"' in record.value:
+            newest[record.partition] = record
+    async with AIOKafkaProducer(acks="all", **client_options(settings.broker)) as producer:
+        for record in newest.values():
+            await producer.send_and_wait(
+                record.topic, record.value, key=record.key, partition=record.partition
+            )
+    return len(newest)
 
 
 async def click(settings: Settings, reader: TopicReader, before: Recommendation, item_id: str) -> Click:

@@ -65,8 +65,10 @@ def test_all_is_worked_off_when_every_event_was_handled_in_one_way_or_another(ru
 
 
 def test_nothing_is_worked_off_before_the_disturbances_were_sent(run: Run) -> None:
-    run.broken = run.repeated = 0
-    run.samples.append(Sample(1.0, events=5000))
+    run.samples.append(Sample(1.0, events=5000, dead_letters=9))
+    run.repeated = 0
+    assert not worked_off(run, Replay(EXIT_OK))
+    run.broken, run.repeated = 0, 4
     assert not worked_off(run, Replay(EXIT_OK))
 
 
