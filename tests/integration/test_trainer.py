@@ -136,7 +136,7 @@ def test_snapshots_are_made_announced_judged_and_put_live(
             await models_when(settings, announced("000002"))
             await produce(settings, walks(range(40), range(24, 28)))
             view = await models_when(settings, judged("000002"))
-            while len(decisions(settings)) < 2:  # the topic is told before the trainer's own record is written
+            while len(decisions(settings)) < 2:  # noqa: ASYNC110  the topic is told before the trainer's own record is written
                 await asyncio.sleep(0.02)
             return view
 
