@@ -26,6 +26,7 @@ ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 parent = int(sys.argv.pop(1))
 if os.getppid() != parent:
     os._exit(1)
+os.nice(int(sys.argv.pop(1)))
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
@@ -37,13 +38,22 @@ class ChildError(HeadraceError):
 class Child:
     """A Python module run as a child: `with Child("worker", "stream_app.cli", ["worker"], log):`.
 
-    To be started from the main thread: to Linux, the thread that started a child is its parent.
+    To be started from the main thread: to Linux, the thread that started a child is its parent. A `niceness`
+    above 0 leaves the processor to those who are in a hurry (on Linux).
     """
 
-    def __init__(self, name: str, module: str, arguments: list[str], log: Path) -> None:
+    def __init__(self, name: str, module: str, arguments: list[str], log: Path, niceness: int = 0) -> None:
         self.name = name
         self.log = log
-        self._command = [sys.executable, "-c", _DIE_WITH_PARENT, str(os.getpid()), module, *arguments]
+        self._command = [
+            sys.executable,
+            "-c",
+            _DIE_WITH_PARENT,
+            str(os.getpid()),
+            str(niceness),
+            module,
+            *arguments,
+        ]
         if sys.platform != "linux":
             self._command = [sys.executable, "-m", module, *arguments]
         self._process: subprocess.Popen[bytes] | None = None

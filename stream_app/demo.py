@@ -111,14 +111,16 @@ async def _demo(
             f"{', '.join(run.settings.topics.events)} and more, {PARTITIONS} partitions",
         )
 
-        def start(name: str, *arguments: str) -> Child:
+        def start(name: str, *arguments: str, niceness: int = 0) -> Child:
             assigned = [
                 word for path, value in chosen.items() for word in ("--set", f"{path}={as_toml(value)}")
             ]
-            child = Child(name, "stream_app.cli", [*arguments, *assigned], directory / f"{name}.log")
+            child = Child(
+                name, "stream_app.cli", [*arguments, *assigned], directory / f"{name}.log", niceness
+            )
             return stack.enter_context(child)
 
-        worker, trainer = start("worker", "worker"), start("trainer", "trainer")
+        worker, trainer = start("worker", "worker"), start("trainer", "trainer", niceness=10)
         with console.status("the worker and the trainer start …"):
             await demo_run.until_it_answers(run, worker)
         say(console, "worker", f"{run.metrics_url}  (process {worker.pid}, {worker.log})")

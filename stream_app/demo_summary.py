@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stream_app.worker_metrics import Sample
 
 
+LAST_DECISIONS = 5
 CUT_SHORT = "this machine is busy or slow: {:,} of {:,} events were replayed in the demo's time"
 
 
@@ -93,7 +94,7 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
         ("NDCG@10", f"{last.ndcg:.4f} against {last.popularity_ndcg:.4f}"),
         ("frozen", _frozen(last)),
         ("Transformer", f"{gate_figures(decisions)}; in use: {last.model or 'none'}"),
-        *(("gate", _decision(decision)) for decision in decisions),
+        *(("gate", _decision(decision)) for decision in decisions[-LAST_DECISIONS:]),
     ]
 
 
