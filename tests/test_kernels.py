@@ -1,0 +1,73 @@
+"""How kernels compile, and that new sources never run old code."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numba
+import numpy as np
+import platformdirs
+import pytest
+
+from models import kernels
+from models.kernels import inner, kernel
+
+
+@inner
+def _twice(x: float) -> float:
+    return 2.0 * x
+
+
+@kernel
+def _four_times(x: float) -> float:
+    return _twice(_twice(x))
+
+
+def test_a_kernel_can_be_called_and_calls_inner_functions() -> None:
+    assert _four_times(1.5) == 6.0
+
+
+def test_kernels_and_inner_functions_release_the_interpreter() -> None:
+    for function in (_twice, _four_times):
+        assert function.targetoptions["nogil"]
+
+
+def test_a_division_by_zero_is_numpy_s() -> None:
+    @numba.njit(error_model="numpy")
+    def plain(x: float) -> float:
+        return 1.0 / x
+
+    @kernel
+    def ours(x: float) -> float:
+        return 1.0 / x
+
+    assert ours(0.0) == plain(0.0) == np.inf
+
+
+def test_compiled_code_is_kept_in_the_user_s_cache() -> None:
+    assert Path(platformdirs.user_cache_dir("headrace")) in kernels.CACHE.parents
+    assert str(kernels.CACHE) == numba.config.CACHE_DIR
+
+
+class TestCacheName:
+    @pytest.fixture
+    def copied(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A copy of the sources, whose hash is taken."""
+        for path in Path(kernels.__file__).parent.glob("*.py"):
+            shutil.copy(path, tmp_path)
+        monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
+        return tmp_path
+
+    def test_is_a_function_of_the_sources(self, copied: Path) -> None:
+        assert copied.is_dir()
+        assert kernels._sources_hash() == kernels.CACHE.name
+
+    @pytest.mark.parametrize("name", ["covisit.py", "arena.py", "stream.py", *kernels.CONSTANTS])
+    def test_changes_with_every_file_that_is_compiled_in(self, copied: Path, name: str) -> None:
+        (copied / name).write_text((copied / name).read_text() + "\n# changed\n")
+        assert kernels._sources_hash() != kernels.CACHE.name
+
+    def test_does_not_change_with_other_files(self, copied: Path) -> None:
+        (copied / "recommender.py").write_text("# nothing\n")
+        assert kernels._sources_hash() == kernels.CACHE.name
