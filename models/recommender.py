@@ -376,6 +376,9 @@ class Recommender:
                 need = 4 * len(data) // 12 + 16
                 self._state = self._state._replace(covisit=covisit.with_room(self._state.covisit, need))
             parts[kind](self._state, slot, data)
+        # the slots that eviction had left empty are gone, so the last one in use is another
+        live = np.flatnonzero(self._state.items.born[: self.catalogue.slots] >= 0)
+        self._state.totals[totals.SLOTS_USED] = live[-1] + 1 if len(live) else 0
         self.catalogue.columns.dirty[:] = 0
 
     def _meta(self) -> bytes:

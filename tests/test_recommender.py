@@ -382,14 +382,23 @@ class TestBounds:
 
     def test_a_state_with_evicted_items_can_be_loaded_and_goes_on(self) -> None:
         recommender, store = new(self.SMALL), Store()
-        feed(recommender, clicks(*((f"u{n % 7}", f"i{n // 2}") for n in range(300))))
+        for start in range(0, 300, 50):
+            feed(recommender, clicks(*((f"u{n % 7}", f"i{n // 2}") for n in range(50)), start=start))
+            feed(
+                recommender, clicks(*((f"u{n % 7}", f"i{start + n}") for n in range(50)), start=1000 + start)
+            )
         store.commit(recommender)
+        assert recommender.metrics()["items_evicted"] > 0
         other = store.into(new(self.SMALL))
         assert other.metrics() == recommender.metrics()
         assert other.catalogue.numbers == recommender.catalogue.numbers
-        lists = feed(other, clicks(*((f"u{n % 7}", f"j{n}") for n in range(100)), start=900), store=store)
-        assert all(items for _, _, items in lists)
+        for start in range(2000, 2100, 20):
+            more = clicks(*((f"u{n % 7}", f"i{290 + n}") for n in range(20)), start=start)
+            assert all(items for _, _, items in feed(other, more, store=store))
+            store.commit(other)
         assert other.metrics()["items"] <= 33
+        known = {key[1:] for key in store.items if key[:1] == b"i"}
+        assert {key[1:] for key in store.items} == known
 
     def test_reading_creates_nothing(self) -> None:
         recommender = new()
