@@ -34,7 +34,7 @@ SHOWN_FAILURES = 5
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is; `total` counts the rows of this session."""
+    """How far a run is; `total` counts the rows of this call."""
 
     total: int
     sent: int = 0
@@ -50,7 +50,7 @@ class Summary:
     Attributes:
         run_id: what `--resume` names it by.
         events: rows that the run has in all; `before`, of them, were acknowledged in an earlier session.
-        acknowledged, failed: rows of this session; `failures` says why the first failed.
+        acknowledged, failed: rows of this call; `failures` says why the first failed.
         items: catalogue records acknowledged.
         value_bytes: of the acknowledged events.
         behind_s: how late the latest event was sent, against the schedule.

@@ -235,7 +235,7 @@ def summarise(summary: Summary) -> str:
     if summary.items:
         lines.append(f"acknowledged {summary.items:,} catalogue records")
     if summary.before:
-        lines.append(f"{summary.before:,} events were acknowledged before this session")
+        lines.append(f"{summary.before:,} events were acknowledged before")
     if summary.behind_s > 0.1:
         lines.append(f"fell behind the schedule by {summary.behind_s:.1f} s at most")
     if summary.failed:
