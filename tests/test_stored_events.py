@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from test_user_vectors import ROWS, batch_of, histories, table
 
 from models.stored_events import Stored, gaps_after, newest, nth, out_of_order
+from tests.test_user_vectors import ROWS, batch_of, histories, table
 
 
 def test_newest_events_of_each_user_oldest_first() -> None:
