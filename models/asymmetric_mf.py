@@ -27,8 +27,7 @@ class AsymmetricMF(NamedTuple):
     y: F32  # [S, d] output vectors
     bias: F32  # [S]
     x_square: F32  # [S] Adagrad accumulators
-    y_square: F32  # [S]
-    b_square: F32  # [S]
+    y_square: F32  # [S] also of the bias, whose gradient has the same square
 
 
 class Rates(NamedTuple):
@@ -48,7 +47,6 @@ def create(slots: int, factors: int) -> AsymmetricMF:
         bias=np.zeros(slots, np.float32),
         x_square=np.zeros(slots, np.float32),
         y_square=np.zeros(slots, np.float32),
-        b_square=np.zeros(slots, np.float32),
     )
 
 
@@ -60,7 +58,7 @@ def initialise(m: AsymmetricMF, slot: int, stream: np.uint64) -> None:
     for f in range(d):
         m.x[slot, f] = scale * normal(stream, f)
         m.y[slot, f] = 0.0
-    m.bias[slot] = m.x_square[slot] = m.y_square[slot] = m.b_square[slot] = 0.0
+    m.bias[slot] = m.x_square[slot] = m.y_square[slot] = 0.0
 
 
 @inner
@@ -161,13 +159,12 @@ def learn(
         g = logit[j] / total - (np.float32(1.0) if j == 0 else np.float32(0.0))
         g *= np.float32(weight)
         m.y_square[row] += g * g
-        m.b_square[row] += g * g
         step = lr * g / (math.sqrt(m.y_square[row]) + EPSILON)
         y = m.y[row]
         for f in range(d):
             gradient[f] += g * y[f]
             y[f] -= step * user[f]
-        m.bias[row] -= lr * g / (math.sqrt(m.b_square[row]) + EPSILON)
+        m.bias[row] -= step
         dirty[row] |= y_flag
     along = np.float32(dot(gradient, user))
     for f in range(d):

@@ -13,7 +13,7 @@ import numpy as np
 
 from models import asymmetric_mf, biased_mf, covisit, policy
 from models.asymmetric_mf import AsymmetricMF
-from models.base import F32, F64, I32
+from models.base import F32, F64, I32, I64
 from models.blend import Blend
 from models.catalogue import ItemColumns
 from models.covisit import LANES, Covisit, Readings
@@ -84,6 +84,7 @@ class Scratch(NamedTuple):
     user_gradient: F32
     drawn: I32
     logit: F32
+    probe: I64  # [2, 100] of the co-visitation
     best: I32  # [k]
     best_score: F32
 
@@ -110,7 +111,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         features=np.zeros((c, features), np.float32), scores=np.zeros(c, np.float32),
         weights=np.zeros(features, np.float32), gradient=np.zeros(features), user=np.zeros(factors, np.float32),
         user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
-        logit=np.zeros(fixed.amf.negatives + 1, np.float32), best=np.zeros(fixed.k, np.int32),
+        logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64), best=np.zeros(fixed.k, np.int32),
         best_score=np.zeros(fixed.k, np.float32),
     )  # fmt: skip
 

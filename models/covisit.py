@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models import arena
-from models.base import F32, F64, I32, I64, U8, U16
+from models.base import F32, F64, I32, I64, U8, U16, U64
 from models.config import CovisitSettings
 from models.kernels import inner, kernel
 
@@ -58,6 +58,7 @@ class Readings(NamedTuple):
     popularity: float
     gain: F64  # [2, 50] what the g-th history item adds
     back: F64  # [2]
+    window: int  # history items that an event is learned with
     max_neighbours: int
 
 
@@ -111,6 +112,7 @@ def readings(settings: CovisitSettings) -> Readings:
         popularity=settings.popularity,
         gain=gain,
         back=np.array(settings.back, np.float64),
+        window=max(settings.window),
         max_neighbours=settings.max_neighbours,
     )
 
@@ -122,14 +124,14 @@ def _home(key: int, cells: int) -> int:
 
 @inner
 def _reindex(c: Covisit, slot: int) -> None:
-    at, cells = c.at[slot], 2 * arena.block_size(c.size_class[slot])
-    for cell in range(2 * at, 2 * at + cells):
-        c.cells[cell] = 65535
+    at, size = c.at[slot], arena.block_size(c.size_class[slot])
+    cells, keys = c.cells[2 * at : 2 * (at + size)], c.keys[at : at + size]
+    cells[:] = 65535
     for p in range(c.n[slot]):
-        cell = _home(c.keys[at + p], cells)
-        while c.cells[2 * at + cell] != 65535:
-            cell = (cell + 1) & (cells - 1)
-        c.cells[2 * at + cell] = p
+        cell = _home(keys[p], 2 * size)
+        while cells[cell] != 65535:
+            cell = (cell + 1) & (2 * size - 1)
+        cells[cell] = p
 
 
 @inner
@@ -148,35 +150,50 @@ def _grow(c: Covisit, slot: int) -> None:
 
 
 @inner
+def _nth(values: U64, n: int) -> np.uint64:
+    """The n-th smallest of different values (0 the smallest), which are shuffled on the way (Hoare's FIND)."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        a, b, m = values[low], values[high], values[(low + high) >> 1]
+        pivot = max(min(a, b), min(max(a, b), m))
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if n <= j:
+            high = j
+        elif n >= i:
+            low = i
+        else:
+            break
+    return values[n]
+
+
+@inner
 def _shed(c: Covisit, slot: int) -> None:
     """Drop the lightest eighth of a full row; of equals, those with the higher number."""
     at, n = c.at[slot], c.n[slot]
-    mass = np.empty(n, np.float64)
+    mass = np.empty(n, np.float32)
     for p in range(n):
-        mass[p] = float(c.weight[at + p, 0]) + float(c.weight[at + p, 1])
-    drop = max(1, n // 8)
-    bound = np.sort(mass)[drop - 1]
-    below = 0
+        mass[p] = c.weight[at + p, 0] + c.weight[at + p, 1]
+    # the bits of positive floats are in the order of the floats
+    order = mass.view(np.uint32).astype(np.uint64)
     for p in range(n):
-        if mass[p] < bound:
-            below += 1
-    ties = drop - below
-    tied = np.empty(n, np.int32)
-    n_tied = 0
-    for p in range(n):
-        if mass[p] == bound:
-            tied[n_tied] = c.keys[at + p]
-            n_tied += 1
-    lowest = np.sort(tied[:n_tied])[n_tied - ties]
+        order[p] = (order[p] << np.uint64(32)) | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(c.keys[at + p]))
+    last = _nth(order.copy(), max(1, n // 8) - 1)
     kept = 0
     for p in range(n):
-        key = c.keys[at + p]
-        if mass[p] < bound or (mass[p] == bound and key >= lowest):
-            continue
-        c.keys[at + kept] = key
-        c.weight[at + kept, 0] = c.weight[at + p, 0]
-        c.weight[at + kept, 1] = c.weight[at + p, 1]
-        kept += 1
+        if order[p] > last:
+            c.keys[at + kept] = c.keys[at + p]
+            c.weight[at + kept, 0] = c.weight[at + p, 0]
+            c.weight[at + kept, 1] = c.weight[at + p, 1]
+            kept += 1
     for p in range(kept, n):
         c.keys[at + p] = -1
     c.n[slot] = kept
@@ -221,52 +238,122 @@ def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -
 
 @inner
 def learn(
-    c: Covisit, r: Readings, slot: int, number: I32, history: I32, n: int, weight: float, dirty: U8, flag: int
+    c: Covisit,
+    r: Readings,
+    slot: int,
+    number: I32,
+    history: I32,
+    n: int,
+    weight: float,
+    dirty: U8,
+    flag: int,
+    probe: I64,
 ) -> float:
     """Learn one event: item `slot` after `history` (slots, newest first); the mass that it added.
 
-    `dirty` gets `flag` for each row that changed. The caller made sure of room in the arena (`needs`).
+    `dirty` gets `flag` for each row that changed. The caller made sure of room in the arena (`needs`). `probe`
+    [2, 2 * 50] is scratch.
+
+    Nearly all the time goes into waiting for memory. So all cells are read first, then all keys, then all weights:
+    loads that do not depend on each other are under way at the same time. What is not found at its first cell is
+    looked for, or appended, after that.
     """
-    # calls that hand on a tuple of arrays cost more than the probe itself, so the common case is written out
-    keys, weights, table, at, size_class = c.keys, c.weight, c.cells, c.at, c.size_class
-    mass = 0.0
+    keys, weights, table = c.keys, c.weight, c.cells
     mine = number[slot]
-    for g in range(n):
-        other = history[g]
-        w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
-        if other < 0 or other == slot or (w0 == 0.0 and w1 == 0.0):
-            continue
-        b0, b1 = w0 * r.back[0], w1 * r.back[1]
-        for side in range(2):
+    cells, places = probe[0], probe[1]
+    window = min(n, r.window)
+    mass = 0.0
+    for side in range(2):
+        for g in range(window):
+            other = history[g]
+            cells[2 * g + side] = -1
             row = other if side == 0 else slot
+            if other < 0 or other == slot or c.size_class[row] < 0:
+                continue
             key = mine if side == 0 else number[other]
-            x0, x1 = (w0, w1) if side == 0 else (b0, b1)
-            found = False
-            if size_class[row] >= 0:
-                start, cells = at[row], 16 << size_class[row]
-                cell = _home(key, cells)
-                p = table[2 * start + cell]
-                while p != 65535:
-                    if keys[start + p] == key:
-                        weights[start + p, 0] += x0
-                        weights[start + p, 1] += x1
-                        found = True
-                        break
-                    cell = (cell + 1) & (cells - 1)
-                    p = table[2 * start + cell]
-            if not found:
-                _append(c, row, key, x0, x1, r.max_neighbours)
+            cells[2 * g + side] = 2 * c.at[row] + _home(key, 16 << c.size_class[row])
+    for i in range(2 * window):
+        places[i] = 65535 if cells[i] < 0 else table[cells[i]]
+    for g in range(window):
+        other = history[g]
+        for side in range(2):
+            i = 2 * g + side
+            if places[i] == 65535:
+                places[i] = -1
+                continue
+            row = other if side == 0 else slot
+            places[i] += c.at[row]
+            if keys[places[i]] != (mine if side == 0 else number[other]):
+                places[i] = -1
+    row0, row1, column0, column1 = (
+        c.row_sum[slot, 0],
+        c.row_sum[slot, 1],
+        c.column_sum[slot, 0],
+        c.column_sum[slot, 1],
+    )
+    for g in range(window):
+        other = history[g]
+        if other < 0 or other == slot:
+            continue
+        w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
+        b0, b1 = w0 * r.back[0], w1 * r.back[1]
+        there, here = places[2 * g], places[2 * g + 1]
+        if there >= 0:
+            weights[there, 0] += w0
+            weights[there, 1] += w1
+        if here >= 0:
+            weights[here, 0] += b0
+            weights[here, 1] += b1
         c.row_sum[other, 0] += w0
         c.row_sum[other, 1] += w1
-        c.column_sum[slot, 0] += w0
-        c.column_sum[slot, 1] += w1
-        c.row_sum[slot, 0] += b0
-        c.row_sum[slot, 1] += b1
         c.column_sum[other, 0] += b0
         c.column_sum[other, 1] += b1
+        column0, column1, row0, row1 = column0 + w0, column1 + w1, row0 + b0, row1 + b1
         c.stale[other] = 1
         dirty[other] |= flag
         mass += w0 + w1 + b0 + b1
+    c.row_sum[slot, 0], c.row_sum[slot, 1], c.column_sum[slot, 0], c.column_sum[slot, 1] = (
+        row0,
+        row1,
+        column0,
+        column1,
+    )
+    for g in range(window):
+        other = history[g]
+        if other < 0 or other == slot:
+            continue
+        for side in range(2):
+            if places[2 * g + side] >= 0:
+                continue
+            w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
+            row, key = (other, mine) if side == 0 else (slot, number[other])
+            if side == 1:
+                w0, w1 = w0 * r.back[0], w1 * r.back[1]
+            # a call that hands on all these arrays costs more than what follows, so the common cases are written out
+            size, used = 0 if c.size_class[row] < 0 else 8 << c.size_class[row], c.n[row]
+            found = False
+            if size > 0:
+                start = c.at[row]
+                mask = 2 * size - 1
+                cell = _home(key, 2 * size)
+                p = table[2 * start + cell]
+                while p != 65535:
+                    if keys[start + p] == key:
+                        weights[start + p, 0] += w0
+                        weights[start + p, 1] += w1
+                        found = True
+                        break
+                    cell = (cell + 1) & mask
+                    p = table[2 * start + cell]
+                if not found and used < size and used < r.max_neighbours:
+                    keys[start + used] = key
+                    weights[start + used, 0] = w0
+                    weights[start + used, 1] = w1
+                    table[2 * start + cell] = used
+                    c.n[row] = used + 1
+                    found = True
+            if not found:
+                _append(c, row, key, w0, w1, r.max_neighbours)
     c.stale[slot] = 1
     dirty[slot] |= flag
     return mass

@@ -59,10 +59,8 @@ def dump(state: State, slot: int, flags: int) -> Iterator[tuple[bytes, bytes]]:
         keys, weight = covisit.row(c, slot)
         yield key(b"c", number), keys.tobytes() + weight.tobytes()
     if flags & OUTPUT:
-        squares = np.array(
-            [state.amf.bias[slot], state.amf.y_square[slot], state.amf.b_square[slot]], np.float32
-        )
-        yield key(b"y", number), squares.tobytes() + state.amf.y[slot].tobytes()
+        rest = np.array([state.amf.bias[slot], state.amf.y_square[slot]], np.float32)
+        yield key(b"y", number), rest.tobytes() + state.amf.y[slot].tobytes()
 
 
 def load_head(state: State, slot: int, data: bytes) -> None:
@@ -103,8 +101,8 @@ def load_head(state: State, slot: int, data: bytes) -> None:
 def load_output(state: State, slot: int, data: bytes) -> None:
     """Put an output vector back."""
     values: F32 = np.frombuffer(data, np.float32)
-    state.amf.bias[slot], state.amf.y_square[slot], state.amf.b_square[slot] = values[:3]
-    state.amf.y[slot] = values[3:]
+    state.amf.bias[slot], state.amf.y_square[slot] = values[:2]
+    state.amf.y[slot] = values[2:]
 
 
 def load_row(state: State, slot: int, data: bytes) -> None:

@@ -58,29 +58,41 @@ def learn(pop: Popularity, slot: int, weight: float, clock: int) -> bool:
                 pop.epochs[p] += 1
                 rescaled = True
             gain = weight * 2.0 ** ((clock - pop.base[p]) / life)
+        _rise(pop.mass[:, p], pop.top[p], slot, gain)
         pop.mass[slot, p] += gain
         pop.total[p] += gain
-        _rise(pop, p, slot)
     return rescaled
 
 
 @inner
-def _rise(pop: Popularity, p: int, slot: int) -> None:
-    """Move an item up in the top after its mass grew; no other item's rank can have changed."""
-    mass = pop.mass[slot, p]
-    top = pop.top[p]
-    at = 0
-    while at < TOP and top[at] != slot:
-        at += 1
-    if at == TOP:
-        last = top[TOP - 1]
-        if last >= 0 and mass <= pop.mass[last, p]:
+def _first_below(mass: F64, top: I32, bound: float, equal: bool) -> int:
+    """The first place of the top whose mass is below the bound, or `equal` to it."""
+    low, high = 0, TOP
+    while low < high:
+        middle = (low + high) // 2
+        slot = top[middle]
+        if slot < 0 or mass[slot] < bound or (equal and mass[slot] == bound):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@inner
+def _rise(mass: F64, top: I32, slot: int, gain: float) -> None:
+    """Move an item up in the top before its mass grows by `gain`; no other item's rank can change."""
+    new = _first_below(mass, top, mass[slot] + gain, False)
+    old = _first_below(mass, top, mass[slot], True)
+    while old < TOP and top[old] >= 0 and top[old] != slot and mass[top[old]] == mass[slot]:
+        old += 1
+    if old == TOP or top[old] != slot:
+        old = TOP - 1
+        if new == TOP:
             return
-        at = TOP - 1
-    while at > 0 and (top[at - 1] < 0 or mass > pop.mass[top[at - 1], p]):
+    for at in range(old, new, -1):
         top[at] = top[at - 1]
-        at -= 1
-    top[at] = slot
+    if new <= old:
+        top[new] = slot
 
 
 @kernel

@@ -26,7 +26,7 @@ from models.candidates import (
     score,
 )
 from models.catalogue import HEAD, OUTPUT, ROW
-from models.kernels import inner, kernel
+from models.kernels import inner, kernel, part
 from models.randomness import mix, uniform
 from models.users import Histories, UserColumns, history_of
 
@@ -85,7 +85,7 @@ def _gain(place: int) -> float:
     return LOG2 / math.log(place + 2.0) if place >= 0 else 0.0
 
 
-@inner
+@part
 def _score_as_served(
     t: F64, users: UserColumns, baselines: Baselines, u: int, number: int, in_sample: bool
 ) -> None:
@@ -360,7 +360,7 @@ def _teach_blend(
         state.totals[totals.BLEND_STEPS] += 1.0
 
 
-@inner
+@part
 def _learn(
     state: State, fixed: Fixed, x: Scratch, users: UserColumns, c: Columns, e: int, slot: int, slot_of: I32,
     slots: int, stream: U64,
@@ -377,7 +377,7 @@ def _learn(
         popularity.learn(state.popularity, slot, weight, clock)
         t[totals.POPULARITY_MASS] += weight
         t[totals.COVISIT_MASS] += covisit.learn(
-            state.covisit, fixed.readings, slot, items.number, x.history, n, weight, items.dirty, ROW
+            state.covisit, fixed.readings, slot, items.number, x.history, n, weight, items.dirty, ROW, x.probe
         )
     if weight != 0.0:
         asymmetric_mf.learn(

@@ -83,7 +83,7 @@ def random_model(slots: int = 12) -> Model:
     model, rng = Model(slots), np.random.default_rng(3)
     model.m.y[:] = rng.normal(size=(slots, D)) / 2
     model.m.bias[:] = rng.normal(size=slots) / 3
-    for column in (model.m.x_square, model.m.y_square, model.m.b_square):
+    for column in (model.m.x_square, model.m.y_square):
         column[:] = rng.random(slots) + 0.5
     return model
 
@@ -142,12 +142,12 @@ def test_the_output_vectors_step_along_the_gradient_of_the_loss() -> None:
     logits = y[drawn] @ user.astype(np.float64) + bias[drawn]
     g = np.exp(logits) / np.exp(logits).sum()
     g[0] -= 1
-    by, bb = model.m.y_square[drawn] + g**2, model.m.b_square[drawn] + g**2
+    square = model.m.y_square[drawn] + g**2
     model.learn(slot, history, stream=stream)
     np.testing.assert_allclose(
-        model.m.y[drawn], y[drawn] - RATES.lr * (g / np.sqrt(by))[:, None] * user, atol=2e-5
+        model.m.y[drawn], y[drawn] - RATES.lr * (g / np.sqrt(square))[:, None] * user, atol=2e-5
     )
-    np.testing.assert_allclose(model.m.bias[drawn], bias[drawn] - RATES.lr * g / np.sqrt(bb), atol=2e-5)
+    np.testing.assert_allclose(model.m.bias[drawn], bias[drawn] - RATES.lr * g / np.sqrt(square), atol=2e-5)
     others = np.setdiff1d(np.arange(200), drawn)
     assert (model.m.y[others] == y[others].astype(np.float32)).all()
     assert (model.dirty[drawn] & Y).all()
@@ -210,7 +210,7 @@ def test_first_vectors_are_a_function_of_the_stream_alone() -> None:
     assert (model.m.x[4] == other.m.x[7]).all()
     assert np.count_nonzero(model.m.x[4]) == D
     assert not model.m.y[4].any()
-    assert (model.m.bias[4], model.m.x_square[4], model.m.y_square[4], model.m.b_square[4]) == (0, 0, 0, 0)
+    assert (model.m.bias[4], model.m.x_square[4], model.m.y_square[4]) == (0, 0, 0)
     assert abs(float(np.mean(np.linalg.norm(Model(500).m.x, axis=1))) - 1) < 0.05
 
 

@@ -21,9 +21,10 @@ FLAG = 2
 
 @kernel
 def learn(
-    c: Any, r: Any, slot: Any, number: Any, history: Any, n: Any, weight: Any, dirty: Any, flag: Any
-) -> Any:
-    return covisit.learn(c, r, slot, number, history, n, weight, dirty, flag)
+    c: Any, r: Any, slot: Any, number: Any, history: Any, n: Any, weight: Any, dirty: Any, flag: Any,
+    probe: Any,
+) -> Any:  # fmt: skip
+    return covisit.learn(c, r, slot, number, history, n, weight, dirty, flag, probe)
 
 
 @kernel
@@ -61,7 +62,18 @@ class Matrix:
     def learn(self, slot: int, history: list[int], weight: float = 1.0) -> float:
         self.c = covisit.with_room(self.c, covisit.needs(self.settings))
         h = np.array([*history, -1], np.int32)
-        mass = learn(self.c, self.r, slot, self.number, h, len(history), weight, self.dirty, FLAG)
+        mass = learn(
+            self.c,
+            self.r,
+            slot,
+            self.number,
+            h,
+            len(history),
+            weight,
+            self.dirty,
+            FLAG,
+            np.zeros((2, 100), np.int64),
+        )
         return float(mass)
 
     def rows(self, slot: int) -> dict[int, list[float]]:
