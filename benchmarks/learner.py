@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from stream_app.app import run_worker
+from stream_app.new_recommender import new_recommender
 from stream_app.pipeline import Pipeline, Processed
 from stream_app.refusals import Record
 from stream_app.settings import Settings, load
 from stream_app.state import StateStore
-from stream_app.warm_up import new_recommender
 
 
 class LearningPipeline(Pipeline):

@@ -43,6 +43,8 @@ class Fixed(NamedTuple):
     readings: Readings
     amf: asymmetric_mf.Rates
     mf: biased_mf.Rates
+    low: float  # lowest and highest rating
+    high: float
     k: int
     repeats: bool
     seen: int  # remembered exactly
@@ -111,7 +113,8 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         features=np.zeros((c, features), np.float32), scores=np.zeros(c, np.float32),
         weights=np.zeros(features, np.float32), gradient=np.zeros(features), user=np.zeros(factors, np.float32),
         user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
-        logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64), best=np.zeros(fixed.k, np.int32),
+        logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64),
+        best=np.zeros(fixed.k, np.int32),
         best_score=np.zeros(fixed.k, np.float32),
     )  # fmt: skip
 

@@ -71,12 +71,11 @@ class BiasedMFSettings(Section):
     """Explicit-rating matrix factorisation with biases, as `river.reco.BiasedMF`."""
 
     factors: int = Field(10, ge=1, le=256)
-    lr: float = Field(0.025, gt=0)
+    bias_lr: float = Field(0.025, gt=0)
+    latent_lr: float = Field(0.05, gt=0)
     l2_bias: float = Field(0.0, ge=0)
     l2: float = Field(0.0, ge=0)
     init_std: float = Field(0.1, ge=0)
-    low: float = 1.0
-    high: float = 5.0
 
 
 class AsymmetricMFSettings(Section):

@@ -86,7 +86,8 @@ class Meta(msgspec.Struct, frozen=True):
     unavailable: list[str]
 
 
-def _fixed(settings: ModelSettings, seed: int) -> Fixed:
+def _fixed(settings: ModelSettings, scale: tuple[float, float], seed: int) -> Fixed:
+    mf = settings.biased_mf
     lives = settings.popularity.half_lives
     slowest = max(range(len(lives)), key=lambda p: lives[p] if lives[p] else float("inf"))
     nearest = min(range(len(lives)), key=lambda p: abs(lives[p] - 5000))
@@ -98,7 +99,9 @@ def _fixed(settings: ModelSettings, seed: int) -> Fixed:
             settings.asymmetric_mf.negatives,
             settings.asymmetric_mf.lr,
         ),
-        mf=biased_mf.Rates(settings.biased_mf.lr, settings.biased_mf.l2_bias, settings.biased_mf.l2),
+        mf=biased_mf.Rates(mf.bias_lr, mf.latent_lr, mf.l2_bias, mf.l2),
+        low=scale[0],
+        high=scale[1],
         k=settings.policy.k,
         repeats=settings.policy.repeats,
         seen=settings.sequence.seen,
@@ -123,6 +126,7 @@ class Recommender:
     Args:
         settings: of all models.
         weights: teaching weight of each event type, and `default_weight` of all others.
+        scale: lowest and highest rating: what is predicted beyond them is judged as if it were they.
         seed: of every draw.
         baselines: also make each single source's own lists (backtests: they cost as much as the lists).
     """
@@ -133,6 +137,7 @@ class Recommender:
         *,
         weights: dict[str, float] | None = None,
         default_weight: float = 1.0,
+        scale: tuple[float, float] = (1.0, 5.0),
         seed: int = 0,
         baselines: bool = False,
     ) -> None:
@@ -141,7 +146,7 @@ class Recommender:
         self.catalogue = Catalogue(settings.max_items)
         self.users = UserTable(settings)
         self.actions = Actions(weights or {}, default_weight)
-        self._fixed = _fixed(settings, seed)
+        self._fixed = _fixed(settings, scale, seed)
         lives = settings.popularity.half_lives
         self.sources: tuple[str, ...] = (
             *(f"covisit-{r.matrix}-{r.items}" for r in settings.covisit.readings),

@@ -390,6 +390,7 @@ def _learn(
         error = biased_mf.learn(
             state.mf_mean, users.mf_bias, state.mf_bias, u, slot, users.mf[u], state.mf[slot], value, fixed.mf
         )
+        error = min(max(value + error, fixed.low), fixed.high) - value
         users.mf_n[u] += 1
         t[totals.RATINGS] += 1.0
         t[totals.RATING_ABSOLUTE_ERROR] += abs(error)

@@ -15,6 +15,7 @@ from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
+from faust.tables.manager import TableManager
 from faust.types.auth import CredentialsT
 
 from stream_app.connection import check_topics
@@ -32,6 +33,7 @@ from stream_app.lease import (
     SESSION_S,
     Lease,
 )
+from stream_app.new_recommender import new_recommender
 from stream_app.pipeline import Pipeline
 from stream_app.registry import client_options
 from stream_app.settings import BrokerSettings, Settings
@@ -39,7 +41,7 @@ from stream_app.snapshots import SnapshotLoader
 from stream_app.state import StateStore
 from stream_app.state_folder import FolderLock
 from stream_app.topic_facts import connect
-from stream_app.warm_up import new_recommender, warm_up
+from stream_app.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,14 @@ class Boot(BootStrategy):
     """Faust's own producer is not started: `publish` has one."""
 
     enable_kafka_producer = False
+
+
+class NoTables(TableManager):
+    """Without the second that Faust waits for tables that are still being declared."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class WorkerApp(faust.App):
@@ -162,6 +172,7 @@ def _faust_app(settings: Settings, metrics: WorkerMetrics, session_s: float) -> 
         topic_allow_declare=False,
         topic_disable_leader=True,
         datadir=worker.state_dir / "faust",
+        TableManager=NoTables,
         web_bind=worker.web_bind,
         web_host=worker.web_bind,
         web_port=worker.web_port,

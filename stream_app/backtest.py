@@ -20,10 +20,10 @@ import numpy as np
 
 from models import metrics
 from models.base import I32, I64, Bool
-from models.recommender import Recommender
 from producers.columns import Dataset
 from stream_app import report as reports
 from stream_app.dataset_batches import DatasetBatches
+from stream_app.new_recommender import new_recommender
 from stream_app.prequential import Marks, Prequential, gap_slices, slice_of
 from stream_app.report import Report, Score, Slice
 from stream_app.settings import Settings
@@ -99,13 +99,7 @@ class Backtest:
     ) -> None:
         self.dataset, self.settings, self.seed, self.window_ms = dataset, settings, seed, window_ms
         self.n = len(dataset) if limit is None else min(limit, len(dataset))
-        self.recommender = Recommender(
-            settings.models,
-            weights=settings.events.weights,
-            default_weight=settings.events.default_weight,
-            seed=seed,
-            baselines=True,
-        )
+        self.recommender = new_recommender(settings, seed=seed, baselines=True)
         self.batches = DatasetBatches(dataset, settings, self.recommender)
         self.refresher: InlineRefresher | None = None
         if transformer and settings.models.transformer.enabled:

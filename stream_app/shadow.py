@@ -16,9 +16,9 @@ import numpy as np
 from models.arena import block_size
 from models.base import ACCEPTED, DUPLICATE, F32, I32, I64, U8, U64, Bool, EventBatch
 from models.config import ModelSettings
-from models.recommender import Recommender
 from stream_app.decode import Decoded
 from stream_app.gate_window import GateWindow, Sequences
+from stream_app.new_recommender import new_recommender
 from stream_app.settings import EventSettings, Settings
 
 CANDIDATES = 200
@@ -95,12 +95,7 @@ class Shadow:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = cheap_settings(settings.models)
-        self.recommender = Recommender(
-            self._settings,
-            weights=settings.events.weights,
-            default_weight=settings.events.default_weight,
-            seed=settings.seed,
-        )
+        self.recommender = new_recommender(settings.model_copy(update={"models": self._settings}))
         self._batch = max(1, min(BATCH, self._settings.max_cached_users // 2))
 
     def feed(self, events: Events, window: GateWindow | None = None) -> Bool:

@@ -10,7 +10,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from models.recommender import Recommender
+from stream_app.new_recommender import new_recommender
 from stream_app.pipeline import Pipeline
 from stream_app.settings import Settings
 
@@ -30,16 +30,6 @@ class _MadeUp:
     partition: int = 0
     timestamp: int = 1
     timestamp_type: int = 0
-
-
-def new_recommender(settings: Settings) -> Recommender:
-    """A recommender that has learned nothing."""
-    return Recommender(
-        settings.models,
-        weights=settings.events.weights,
-        default_weight=settings.events.default_weight,
-        seed=settings.seed,
-    )
 
 
 def warm_up(settings: Settings) -> None:

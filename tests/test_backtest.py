@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import metrics
+from models.recommender import Recommender
 from producers.columns import Dataset, from_frame
 from stream_app import backtest
 from stream_app.backtest import Backtest, every_list
@@ -85,7 +86,7 @@ def test_a_counter_that_disagrees_is_told(
     data: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = {"scored": 1.0, "hr@10": 0.5, "ndcg@10": 0.5, "novelty": 0.0, "sample_scored": 0.0}
-    monkeypatch.setattr(backtest.Recommender, "metrics", lambda _: wrong)
+    monkeypatch.setattr(Recommender, "metrics", lambda _: wrong)
     notes = run(data, settings, limit=100).notes
     assert any("counter of hr@10 says 0.5" in note for note in notes)
 

@@ -20,13 +20,13 @@ from models.user_rows import unpack_row
 from producers.simulate import Ledger, Simulation
 from stream_app.broker import Broker, free_port
 from stream_app.coverage import Coverage, check
+from stream_app.new_recommender import new_recommender
 from stream_app.pipeline import Pipeline
 from stream_app.settings import Settings, TopicSettings, load
 from stream_app.state import StateStore
 from stream_app.topic_facts import connect
 from stream_app.topic_reader import open_reader
 from stream_app.topics import create
-from stream_app.warm_up import new_recommender
 from stream_app.worker_metrics import Sample, read_sample
 from tests.integration.worker_main import start_worker
 

@@ -11,7 +11,7 @@ import pytest
 from river import optim, reco
 
 from models.base import OnlineModel
-from models.biased_mf import BiasedMF
+from models.river_ranker import BiasedMF
 
 
 def expected(u: int, i: int) -> float:
@@ -27,11 +27,11 @@ def ratings(n: int = 4000, seed: int = 4) -> list[tuple[str, str, float]]:
     ]
 
 
-def rivers(lr: float, l2_bias: float, l2: float, seed: int = 71) -> reco.BiasedMF:
+def rivers(lr: float, latent_lr: float, l2_bias: float, l2: float, seed: int = 71) -> reco.BiasedMF:
     return reco.BiasedMF(
         n_factors=10,
         bias_optimizer=optim.SGD(lr),
-        latent_optimizer=optim.SGD(lr),
+        latent_optimizer=optim.SGD(latent_lr),
         l2_bias=l2_bias,
         l2_latent=l2,
         latent_initializer=optim.initializers.Normal(mu=0.0, sigma=0.1, seed=seed),
@@ -44,10 +44,16 @@ def drawn_by(river: reco.BiasedMF) -> Callable[[str, str], Any]:
     return lambda side, key: sides[side][key].copy()
 
 
-@pytest.mark.parametrize(("lr", "l2_bias", "l2"), [(0.025, 0.0, 0.0), (0.01, 0.05, 0.1)])
-def test_predictions_before_each_rating_are_river_s(lr: float, l2_bias: float, l2: float) -> None:
-    river = rivers(lr, l2_bias, l2)
-    ours = BiasedMF(lr=lr, l2_bias=l2_bias, l2=l2, dtype="float64", initial=drawn_by(river))
+@pytest.mark.parametrize(
+    ("lr", "latent_lr", "l2_bias", "l2"), [(0.025, 0.05, 0.0, 0.0), (0.01, 0.01, 0.05, 0.1)]
+)
+def test_predictions_before_each_rating_are_river_s(
+    lr: float, latent_lr: float, l2_bias: float, l2: float
+) -> None:
+    river = rivers(lr, latent_lr, l2_bias, l2)
+    ours = BiasedMF(
+        bias_lr=lr, latent_lr=latent_lr, l2_bias=l2_bias, l2=l2, dtype="float64", initial=drawn_by(river)
+    )
     worst = 0.0
     for user, item, y in ratings():
         worst = max(worst, abs(river.predict_one(user, item) - ours.predict_one(user, item)))
@@ -68,7 +74,7 @@ def test_float32_with_vectors_of_our_own_errs_as_much_as_river() -> None:
     data = ratings(8000)
     constant = float(np.mean([abs(y - 3) for _, _, y in data]))
     seeds = range(6)
-    theirs = np.mean([mae(rivers(0.025, 0.0, 0.0, seed), data) for seed in seeds])
+    theirs = np.mean([mae(rivers(0.025, 0.05, 0.0, 0.0, seed), data) for seed in seeds])
     ours = np.mean([mae(BiasedMF(seed=seed), data) for seed in seeds])
     assert ours == pytest.approx(theirs, abs=0.005)
     assert theirs < 0.9 * constant
@@ -81,11 +87,11 @@ def test_is_a_model_of_the_contract_and_a_ranker_of_river() -> None:
 
 
 def test_clones_with_its_parameters_as_every_estimator_of_river() -> None:
-    model = BiasedMF(n_factors=3, lr=0.1, seed=5)
+    model = BiasedMF(n_factors=3, latent_lr=0.1, seed=5)
     model.learn_one("a", "x", 4.0)
     clone = model.clone()
-    assert (clone.n_factors, clone.lr, clone.seed) == (3, 0.1, 5)
-    assert clone.predict_one("a", "x") == BiasedMF(n_factors=3, lr=0.1, seed=5).predict_one("a", "x")
+    assert (clone.n_factors, clone.latent_lr, clone.seed) == (3, 0.1, 5)
+    assert clone.predict_one("a", "x") == BiasedMF(n_factors=3, latent_lr=0.1, seed=5).predict_one("a", "x")
     assert clone.predict_one("a", "x") != model.predict_one("a", "x")
 
 
