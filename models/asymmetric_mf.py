@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.base import F32, I32, U8
-from models.kernels import inner
+from models.kernels import inner, part
 from models.randomness import below, mix, normal
 
 EPSILON = np.float32(1e-8)
@@ -108,7 +108,7 @@ def score(m: AsymmetricMF, user: F32, slot: int) -> float:
     return dot(user, m.y[slot]) + m.bias[slot]
 
 
-@inner
+@part
 def learn(
     m: AsymmetricMF,
     rates: Rates,

@@ -21,7 +21,7 @@ import numpy as np
 from models import arena
 from models.base import F32, F64, I32, I64, U8, U16, U64
 from models.config import CovisitSettings
-from models.kernels import inner, kernel
+from models.kernels import inner, kernel, part
 
 HALF = 4
 LANES = 2 * HALF
@@ -236,7 +236,7 @@ def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -
     c.n[slot] = p + 1
 
 
-@inner
+@part
 def learn(
     c: Covisit,
     r: Readings,

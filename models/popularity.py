@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.base import F64, I32, I64, Bool
-from models.kernels import inner, kernel
+from models.kernels import inner, kernel, part
 
 RESCALE_HALF_LIVES = 512
 TINY = 2.0**-500
@@ -43,7 +43,7 @@ def create(half_lives: tuple[int, ...], slots: int) -> Popularity:
     )
 
 
-@inner
+@part
 def learn(pop: Popularity, slot: int, weight: float, clock: int) -> bool:
     """Count one event of an item; True when every item's numbers were rescaled."""
     rescaled = False

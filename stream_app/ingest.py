@@ -197,6 +197,7 @@ class Ingest(faust.Service):
             settings, store, pipeline, reader, publisher, followers, between, marker, metrics,
             self._failpoints, self._in_thread,
         )  # fmt: skip
+        opened.push_async_callback(session.close)
         session.backlog = await self._search(store, reader, marker)
         self._failpoints.reach("1-after")
         log.info("ready: %s", _standing(reader))

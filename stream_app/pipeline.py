@@ -127,6 +127,7 @@ class Pipeline:
         records: Sequence[Record],
         *,
         received_ms: float,
+        decoded: Decoded | None = None,
         rerank: bool = True,
         coalesce: bool = False,
         lists: bool = True,
@@ -136,11 +137,13 @@ class Pipeline:
         Args:
             records: of the input topics; those of one partition in the order of their offsets.
             received_ms: the clock when they came.
+            decoded: what `decoder` makes of them, where that was done before.
             rerank: False skips the re-ranker, and the records say so.
             coalesce: one list a user even where the settings want one an event; the records say `catch-up`.
             lists: False learns only.
         """
-        decoded = self.decoder.decode(records, received_ms)
+        if decoded is None:
+            decoded = self.decoder.decode(records, received_ms)
         fits = self.admission.admit(decoded)
         if fits < len(decoded):
             cut = next(at for at, record in enumerate(records) if record is decoded.record[fits])

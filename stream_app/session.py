@@ -22,6 +22,7 @@ from stream_app.freshness import WorkerMetrics
 from stream_app.log_reader import LogReader
 from stream_app.pipeline import MAX_BATCH, Pipeline
 from stream_app.publish import LOG_APPEND_TIME, Publisher
+from stream_app.read_ahead import Polled, ReadAhead
 from stream_app.refusals import DeadLetter
 from stream_app.settings import Settings
 from stream_app.state import Position, StateStore
@@ -76,7 +77,13 @@ class Session:
         self._figures_at = 0.0
         self._telling: asyncio.Task[None] | None = None
         self._careful = marker.restarts >= settings.worker.restarts_before_bisect
+        self._ahead = ReadAhead(self._poll, pipeline.decoder.decode)
         self.backlog: list[ConsumerRecord] = []
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a batch beyond the one in hand was begun."""
+        return self._ahead.begun
 
     async def work(self, go_on: Callable[[], bool]) -> None:
         """Turn after turn while `go_on`.
@@ -96,15 +103,19 @@ class Session:
         if self._telling is not None:
             await self._telling
 
+    async def close(self) -> None:
+        """Let go of what was read and not worked on."""
+        await self._ahead.close()
+
     async def _turn(self) -> None:
         await self._between.apply()
         if self._followers.paused:
             await asyncio.sleep(self._worker.poll_ms / 1000)
         else:
-            records = self._take_backlog() or await self._poll()
-            if records:
-                await self._process(records)
-            if self._between.refresh_is_due and self._reader.lag() <= self._worker.batch_events:
+            polled = self._take_backlog() or await self._ahead.take()
+            if polled.records:
+                await self._process(polled)
+            if self._between.refresh_is_due and self._lag() <= self._worker.batch_events:
                 self._moved = await self._between.refresh() or self._moved
         if self._commit_is_due():
             await self.commit()
@@ -113,46 +124,57 @@ class Session:
     # -- step 2 ----------------------------------------------------------------------------------------------
     async def _poll(self) -> list[ConsumerRecord]:
         self._reach("2-before")
-        coalesce = self._reader.lag() >= self._worker.lag_coalesce
+        coalesce = self._lag() >= self._worker.lag_coalesce
         records = await self._reader.poll(MAX_BATCH if coalesce else self._worker.batch_events)
         if records:
             self._reach("2-after")
         return records
 
-    def _take_backlog(self) -> list[ConsumerRecord]:
+    def _lag(self) -> int:
+        """Records that wait, in the log or in memory."""
+        return self._reader.lag() + self._ahead.waiting + len(self.backlog)
+
+    def _take_backlog(self) -> Polled | None:
         """The next records that were polled in the search for a culprit: suspects one by one."""
-        suspects = self._careful and bool(self.backlog) and self._marker.is_suspect(self.backlog[0])
+        if not self.backlog:
+            return None
+        suspects = self._careful and self._marker.is_suspect(self.backlog[0])
         count = 1 if suspects else self._worker.batch_events
         taken, self.backlog = self.backlog[:count], self.backlog[count:]
-        return taken
+        return Polled(taken, time.time() * 1000)
 
     # -- steps 3 to 5 ----------------------------------------------------------------------------------------
-    async def _process(self, records: list[ConsumerRecord]) -> None:
+    async def _process(self, polled: Polled) -> None:
         culprits = self._marker.culprits
-        good = records
+        good = polled
         if culprits:
-            await self._divert([record for record in records if place(record) in culprits])
-            good = [record for record in records if place(record) not in culprits]
-        while good:
+            await self._divert([record for record in polled.records if place(record) in culprits])
+            spared = [record for record in polled.records if place(record) not in culprits]
+            good = Polled(spared, polled.received_ms)
+        while good.records:
             taken = await self._process_good(good)
-            self._advance(good[:taken])
-            good = good[taken:]
-            if good:
+            self._advance(good.records[:taken])
+            good = Polled(good.records[taken:], polled.received_ms)
+            if good.records:
                 await self.commit()
         if culprits:
-            self._advance(records)
+            self._advance(polled.records)
 
-    async def _process_good(self, records: list[ConsumerRecord]) -> int:
-        lag = self._reader.lag()
+    async def _process_good(self, polled: Polled) -> int:
+        records = polled.records
+        lag = self._lag()
         rerank = lag < self._worker.lag_skip_rerank
         coalesce = lag >= self._worker.lag_coalesce
+        if lag >= self._worker.batch_events and not self._careful:
+            self._ahead.start()
         self._metrics.shedding.set((not rerank) + coalesce)
         self._marker.batch({(r.topic, r.partition): r.offset + 1 for r in records})
         started = time.perf_counter()
         work = partial(
             self._pipeline.process,
             records,
-            received_ms=time.time() * 1000,
+            received_ms=polled.received_ms,
+            decoded=polled.decoded,
             rerank=rerank,
             coalesce=coalesce,
         )
@@ -242,7 +264,7 @@ class Session:
             return
         self._figures_at = now
         recommender = self._pipeline.recommender
-        self._metrics.lag.set(self._reader.lag() + len(self.backlog))
+        self._metrics.lag.set(self._lag())
         self._metrics.users.set(len(recommender.users))
         self._metrics.set_quality(recommender.metrics())
 

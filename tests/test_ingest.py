@@ -61,7 +61,8 @@ class World:
             metrics=dict,
             users=(),
         )
-        self.pipeline = SimpleNamespace(process=self.process, recommender=recommender)
+        decoder = SimpleNamespace(decode=self.decode)
+        self.pipeline = SimpleNamespace(process=self.process, recommender=recommender, decoder=decoder)
         self.store = SimpleNamespace(offsets={("events", 0): 0}, commit=self.commit)
         self.between = SimpleNamespace(
             apply=self.nothing,
@@ -76,6 +77,10 @@ class World:
     async def poll(self, limit: int) -> list[Any]:
         self.limits.append(limit)
         return self.batches.pop(0) if self.batches else []
+
+    def decode(self, records: Sequence[Any], received_ms: float) -> Any:
+        self.events.append(("decoded", [r.offset for r in records]))
+        return SimpleNamespace(records=records, received_ms=received_ms)
 
     def process(self, records: Sequence[Any], **options: Any) -> Processed:
         self.options.append(options)
@@ -128,10 +133,11 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
         def go_on() -> bool:
             nonlocal turns
             turns += 1
-            return bool(world.batches) and turns < 20
+            return (bool(world.batches) or session.reads_ahead) and turns < 20
 
         await session.work(go_on)
         await session.finish()
+        await session.close()
 
     asyncio.run(work())
     return world.events
@@ -228,3 +234,14 @@ def test_a_paused_worker_polls_nothing(tmp_path: Path) -> None:
     world = World([[record(0)]], paused=True)
     assert run(world, tmp_path, worker__poll_ms=1) == []
     assert world.limits == []
+
+
+def test_behind_the_next_batch_is_decoded_while_one_is_worked_on_and_nothing_is_committed_of_it(
+    tmp_path: Path,
+) -> None:
+    world = World([[record(0)], [record(1)]], lag=5000)
+    events = run(world, tmp_path)
+    assert events.index(("decoded", [1])) < events.index(("learned", [1]))
+    assert ("decoded", [0]) not in events  # nothing came before it
+    assert [e[1] for e in events if e[0] == "committed"][-1] == 2
+    assert world.options[1]["decoded"].records == [record(1)]
