@@ -35,6 +35,8 @@ from stream_app.state_tools import dump, offsets
 from stream_app.worker_metrics import read_sample
 
 FAUST_EVENTS = 30_000
+LOOK_S = 0.5
+"""Serving the page of figures takes time from the worker."""
 ROOT = Path(__file__).parent.parent
 
 
@@ -77,7 +79,7 @@ def _follow(
                 first_at, first = now, sample.events
             if sample.events >= events:
                 break
-        time.sleep(0.05)
+        time.sleep(LOOK_S)
     with urllib.request.urlopen(page) as reply:
         text = reply.read().decode()
     process = psutil.Process(child.pid)

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models import covisit
-from models.base import F32, F64, I32
+from models import covisit, popularity
+from models.base import F32, I64, U8
 from models.candidates import State
 from models.catalogue import HEAD, OUTPUT, ROW
 
 _NUMBER = struct.Struct(">cI")
-_HEAD = struct.Struct("<Bqqqf4dff")
 HEAD_VERSION = 1
 
 
@@ -33,34 +32,53 @@ def parse_key(data: bytes) -> tuple[bytes, int]:
     return kind, number
 
 
-def dump(state: State, slot: int, flags: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and bytes of the parts of an item whose dirty `flags` are set."""
+def _head_type(state: State) -> np.dtype[np.void]:
+    """The columns of a head, little-endian and without gaps."""
+    p, factors, d = len(state.popularity.total), state.mf.shape[1], state.amf.x.shape[1]
+    return np.dtype(
+        [
+            ("version", "u1"), ("born", "<i8"), ("last", "<i8"), ("events", "<i8"), ("mf_bias", "<f4"),
+            ("row_sum", "<f8", 2), ("column_sum", "<f8", 2), ("x_square", "<f4"), ("shown", "<f4"),
+            ("mass", "<f8", p), ("epochs", "<i4", p), ("mf", "<f4", factors), ("x", "<f4", d),
+        ]
+    )  # fmt: skip
+
+
+def _head_columns(state: State) -> dict[str, np.ndarray]:
+    """Where the columns of a head but for its version and epochs live, by item slot."""
     items, c = state.items, state.covisit
-    number = int(items.number[slot])
-    if flags & (HEAD | ROW):  # a row's sums are in the head
-        head = _HEAD.pack(
-            HEAD_VERSION, int(items.born[slot]), int(items.last[slot]), int(items.events[slot]),
-            float(state.mf_bias[slot]), *map(float, c.row_sum[slot]), *map(float, c.column_sum[slot]),
-            float(state.amf.x_square[slot]), float(items.shown[slot]),
-        )  # fmt: skip
-        yield (
-            key(b"h", number),
-            b"".join(
-                (
-                    head,
-                    state.popularity.mass[slot].tobytes(),
-                    state.popularity.epochs.tobytes(),
-                    state.mf[slot].tobytes(),
-                    state.amf.x[slot].tobytes(),
-                )
-            ),
-        )
-    if flags & ROW:
-        keys, weight = covisit.row(c, slot)
-        yield key(b"c", number), keys.tobytes() + weight.tobytes()
-    if flags & OUTPUT:
-        rest = np.array([state.amf.bias[slot], state.amf.y_square[slot]], np.float32)
-        yield key(b"y", number), rest.tobytes() + state.amf.y[slot].tobytes()
+    return {
+        "born": items.born, "last": items.last, "events": items.events, "mf_bias": state.mf_bias,
+        "row_sum": c.row_sum, "column_sum": c.column_sum, "x_square": state.amf.x_square, "shown": items.shown,
+        "mass": state.popularity.mass, "mf": state.mf, "x": state.amf.x,
+    }  # fmt: skip
+
+
+def dump(state: State, slots: I64, flags: U8) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and bytes of the parts of items whose dirty `flags` are set; slots and flags are parallel, [n]."""
+    heads = slots[(flags & (HEAD | ROW)) != 0]  # a row's sums are in the head
+    yield from _parts(b"h", state, heads, _heads(state, heads))
+    outputs = slots[(flags & OUTPUT) != 0]
+    rest = np.stack([state.amf.bias[outputs], state.amf.y_square[outputs]], axis=1)
+    yield from _parts(b"y", state, outputs, np.concatenate([rest, state.amf.y[outputs]], axis=1))
+    for slot in slots[(flags & ROW) != 0].tolist():
+        keys, weight = covisit.row(state.covisit, slot)
+        yield key(b"c", int(state.items.number[slot])), keys.tobytes() + weight.tobytes()
+
+
+def _heads(state: State, slots: I64) -> np.ndarray:
+    heads = np.zeros(len(slots), _head_type(state))
+    heads["version"], heads["epochs"] = HEAD_VERSION, state.popularity.epochs
+    for name, column in _head_columns(state).items():
+        heads[name] = column[slots]
+    return heads
+
+
+def _parts(kind: bytes, state: State, slots: I64, rows: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
+    """One key and the bytes of one row for each slot."""
+    data, size = rows.tobytes(), rows.nbytes // max(1, len(rows))
+    for at, number in enumerate(state.items.number[slots].tolist()):
+        yield key(kind, number), data[at * size : (at + 1) * size]
 
 
 def load_head(state: State, slot: int, data: bytes) -> None:
@@ -71,30 +89,18 @@ def load_head(state: State, slot: int, data: bytes) -> None:
     """
     if data[0] != HEAD_VERSION:
         raise ValueError(f"the head of an item has version {data[0]}, not {HEAD_VERSION}")
-    (
-        _, state.items.born[slot], state.items.last[slot], state.items.events[slot], state.mf_bias[slot],
-        state.covisit.row_sum[slot, 0], state.covisit.row_sum[slot, 1],
-        state.covisit.column_sum[slot, 0], state.covisit.column_sum[slot, 1],
-        state.amf.x_square[slot], shown,
-    ) = _HEAD.unpack_from(data)  # fmt: skip
-    state.items.shown[slot] = int(shown)
-    at = _HEAD.size
-    p, factors, d = len(state.popularity.total), state.mf.shape[1], state.amf.x.shape[1]
-    expected = at + 12 * p + 4 * factors + 4 * d
-    if len(data) != expected:
+    expected = _head_type(state)
+    if len(data) != expected.itemsize:
         raise ValueError(
-            f"the head of an item has {len(data)} bytes, not {expected}: other settings wrote it"
+            f"the head of an item has {len(data)} bytes, not {expected.itemsize}: other settings wrote it"
         )
-    mass: F64 = np.frombuffer(data, np.float64, p, at).copy()
-    epochs: I32 = np.frombuffer(data, np.int32, p, at + 8 * p)
-    for q in range(p):
-        for _ in range(int(state.popularity.epochs[q] - epochs[q])):
-            value = mass[q] * 2.0**-512
-            mass[q] = value if value > 2.0**-500 else 0.0
-    state.popularity.mass[slot] = mass
-    at += 12 * p
-    state.mf[slot] = np.frombuffer(data, np.float32, factors, at)
-    state.amf.x[slot] = np.frombuffer(data, np.float32, d, at + 4 * factors)
+    head = np.frombuffer(data, expected)[0]
+    for name, column in _head_columns(state).items():
+        column[slot] = head[name]
+    mass = state.popularity.mass[slot]
+    for p, epoch in enumerate(head["epochs"].tolist()):
+        for _ in range(int(state.popularity.epochs[p]) - epoch):
+            popularity.rescale(mass[p : p + 1])
     state.covisit.stale[slot] = 1
 
 

@@ -338,14 +338,14 @@ class Recommender:
         for number in self.catalogue.removed:
             delta.items.extend((item_rows.key(kind, number), None) for kind in (b"i", b"h", b"y", b"c"))
         flags = self.catalogue.columns.dirty
-        state = self._state
-        for slot in np.flatnonzero(flags):
-            item_id = self.catalogue.id_at(int(slot))
-            if item_id is None:
-                continue
-            if flags[slot] & HEAD:
-                delta.items.append((item_rows.key(b"i", int(state.items.number[slot])), item_id.encode()))
-            delta.items.extend(item_rows.dump(state, int(slot), int(flags[slot])))
+        slots = np.flatnonzero(flags)
+        held = [self.catalogue.id_at(slot) for slot in slots.tolist()]
+        slots = slots[[item_id is not None for item_id in held]]
+        flags = flags[slots]
+        for slot in slots[(flags & HEAD) != 0].tolist():
+            name = item_rows.key(b"i", int(self._state.items.number[slot]))
+            delta.items.append((name, (self.catalogue.id_at(slot) or "").encode()))
+        delta.items.extend(item_rows.dump(self._state, slots, flags))
         if self._meta_dirty or delta.users or delta.items:
             delta.meta.append((b"recommender", self._meta()))
         return delta

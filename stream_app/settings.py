@@ -81,7 +81,7 @@ class WorkerSettings(Section):
     poll_ms: int = Field(20, ge=1, description="longest wait of one fetch")
     commit_s: float = Field(2.0, gt=0)
     commit_bytes: int = Field(16 << 20, ge=1 << 16)
-    commit_share: Fraction = Field(0.1, description="commits take at most this share of the time")
+    commit_share: Fraction = Field(0.05, description="commits take at most this share of the time")
     one_list_per_event: bool = False
     restarts_before_bisect: int = Field(3, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -42,6 +42,10 @@ def recommender() -> Recommender:
     return learned()
 
 
+def parts_of(recommender: Recommender, slot: int, flags: int) -> list[tuple[bytes, bytes]]:
+    return list(item_rows.dump(recommender._state, np.array([slot]), np.array([flags], np.uint8)))
+
+
 def loaded(recommender: Recommender) -> Recommender:
     """A recommender that was given the parts of the other one's items."""
     store = Store()
@@ -56,41 +60,42 @@ def test_every_part_is_the_same_bytes_after_loading(recommender: Recommender) ->
     for item, number in recommender.catalogue.numbers.items():
         slot = int(recommender.catalogue.slot_of[number])
         theirs = int(other.catalogue.slot_of[other.catalogue.number(item)])
-        parts = dict(item_rows.dump(recommender._state, slot, ALL))
+        parts = dict(parts_of(recommender, slot, ALL))
         assert {key[:1] for key in parts} == {b"h", b"c", b"y"}
-        assert dict(item_rows.dump(other._state, theirs, ALL)) == parts
+        assert dict(parts_of(other, theirs, ALL)) == parts
 
 
 @pytest.mark.parametrize(
     ("flags", "kinds"),
-    [(HEAD, [b"h"]), (ROW, [b"h", b"c"]), (OUTPUT, [b"y"]), (ALL, [b"h", b"c", b"y"]), (0, [])],
+    [(HEAD, [b"h"]), (ROW, [b"h", b"c"]), (OUTPUT, [b"y"]), (ALL, [b"h", b"y", b"c"]), (0, [])],
 )
 def test_only_what_changed_is_dumped_and_a_row_with_the_head_that_has_its_sums(
     recommender: Recommender, flags: int, kinds: list[bytes]
 ) -> None:
-    assert [key[:1] for key, _ in item_rows.dump(recommender._state, 3, flags)] == kinds
+    assert [key[:1] for key, _ in parts_of(recommender, 3, flags)] == kinds
 
 
 @pytest.mark.parametrize(("mass", "scaled"), [(2.0**600, 2.0**88), (1.0, 0.0)])
 def test_masses_written_before_a_rescaling_are_scaled_as_the_others_were(mass: float, scaled: float) -> None:
-    state = learned()._state
+    recommender = learned()
+    state = recommender._state
     pop = state.popularity
     pop.mass[0] = mass
-    ((_, head),) = item_rows.dump(state, 0, HEAD)
+    ((_, head),) = parts_of(recommender, 0, HEAD)
     pop.epochs[0] += 1
     item_rows.load_head(state, 0, head)
     assert pop.mass[0].tolist() == [scaled, mass, mass, mass]
 
 
 def test_a_head_of_another_version_is_refused(recommender: Recommender) -> None:
-    ((_, head),) = item_rows.dump(recommender._state, 0, HEAD)
+    ((_, head),) = parts_of(recommender, 0, HEAD)
     with pytest.raises(ValueError, match="has version 9, not 1"):
         item_rows.load_head(recommender._state, 0, b"\x09" + head[1:])
 
 
 @pytest.mark.parametrize("length", [-4, 4])
 def test_a_head_of_another_length_is_refused(recommender: Recommender, length: int) -> None:
-    ((_, head),) = item_rows.dump(recommender._state, 0, HEAD)
+    ((_, head),) = parts_of(recommender, 0, HEAD)
     data = head[:length] if length < 0 else head + bytes(length)
     with pytest.raises(ValueError, match="other settings wrote it"):
         item_rows.load_head(recommender._state, 0, data)
