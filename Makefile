@@ -13,6 +13,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m ensurepip --upgrade >/dev/null
 	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
+	-$(BIN)/python -m compileall -qq -j 2 $(VENV)/lib  # pip leaves it out where PYTHONDONTWRITEBYTECODE is set
 	touch $(INSTALLED)
 
 demo: setup

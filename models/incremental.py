@@ -22,6 +22,13 @@ from models.transformer import PERIOD, CausalTransformer, KeysValues, Layer
 NOWHERE = -1
 
 
+def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Zeros whose memory is taken when it is written: filling a gigabyte would hold a worker up for half a second."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros(shape, np.float32))
+    return torch.zeros(shape, device=device)
+
+
 class IncrementalEncoder:
     """A bounded cache of users, the least recently used forgotten first.
 
@@ -35,7 +42,7 @@ class IncrementalEncoder:
         config, device = model.config, model.item.device
         self.model, self.capacity, self.scale = model, capacity, scale
         shape = (capacity, 2, config.heads, model.band, config.d_model // config.heads)
-        self._rings = [torch.zeros(shape, device=device) for _ in range(config.layers)]
+        self._rings = [_zeros(shape, device) for _ in range(config.layers)]
         self._vectors = torch.zeros((capacity, config.d_model), device=device)
         self._length = np.zeros(capacity, np.int64)
         self._used = np.zeros(capacity, np.int64)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -147,10 +146,12 @@ def read(folder: Path, sha256: str | None = None) -> Snapshot:
         raise _wrong(folder, WEIGHTS, "is damaged: its SHA-256 is not the manifest's")
     try:
         state = load(weights)
-        with torch.device("meta"):
-            model = CausalTransformer(config, n_items, n_actions, manifest.band)
+        # a model as large as the manifest says is only made where the weights are
+        if (shape := tuple(state["item"].shape)) != (n_items + 1, config.d_model):
+            raise ValueError(f"the item table is {shape}, not {(n_items + 1, config.d_model)}")
+        model = CausalTransformer(config, n_items, n_actions, manifest.band)
         model.load_state_dict(state, assign=True)
-    except (SafetensorError, RuntimeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise _wrong(folder, WEIGHTS, f"does not fit the manifest ({error})") from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise _wrong(folder, WEIGHTS, "holds numbers that are not finite: its training diverged")

@@ -147,9 +147,8 @@ class CausalTransformer(nn.Module):
             Layer(d, config.heads, config.dropout, self.noise) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(d)
-        with torch.device("cpu"):  # constants, also where the weights are yet to come
-            turns = rotations(d // config.heads, band)
-            back = band + torch.arange(band)[:, None] - torch.arange(2 * band)
+        turns = rotations(d // config.heads, band)
+        back = band + torch.arange(band)[:, None] - torch.arange(2 * band)
         self.register_buffer("rotations", turns, persistent=False)
         self.register_buffer("window", (back >= 0) & (back < band), persistent=False)
 

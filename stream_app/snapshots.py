@@ -26,6 +26,10 @@ class SnapshotLoader:
     def __init__(self, settings: Settings) -> None:
         import torch
 
+        # loaded before there is a lease to lose: it takes seconds
+        import models.reranker
+        import models.snapshot  # noqa: F401
+
         there = torch.cuda.is_available()
         if settings.worker.device == "cuda" and not there:
             raise UsageError(
