@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F32, I32, U8
+from models.base import F32, I32, I64, U8
 from models.kernels import inner, part
 from models.randomness import below, mix, normal
 
@@ -114,6 +114,7 @@ def learn(
     rates: Rates,
     slot: int,
     slots: int,
+    born: I64,
     history: I32,
     n: int,
     weight: float,
@@ -128,7 +129,7 @@ def learn(
 ) -> None:
     """One step: item `slot` against uniform negatives out of the first `slots` items.
 
-    An item that was drawn but is no longer there was given zeros by `initialise`; it is pushed like any other.
+    What was drawn and is no item with events (`born` < 0) is left out.
     A negative `weight` teaches that the item was not wanted. `user`, `gradient` [d], `drawn` and `logit`
     [negatives + 1] are scratch.
     """
@@ -141,7 +142,7 @@ def learn(
     drawing = mix(stream)
     for j in range(rates.negatives):
         other = below(drawing, j, slots)
-        if other != slot:
+        if other != slot and born[other] >= 0:
             drawn[count] = other
             count += 1
     top = np.float32(-1e30)

@@ -1,12 +1,13 @@
 """Items: id ↔ number ↔ slot, availability and categories.
 
 An item's *number* is given at first sight and never used again: histories and neighbours refer to it. Its *slot* is
-where the models keep its row; an item that is evicted loses its slot and its statistics, and gets a new number if it
-ever comes back. In: ids. Out: numbers. Never reads the catalogue topic itself.
+where the models keep its row, the lowest that is free; an item that is evicted loses its slot and its statistics, and
+gets a new number if it ever comes back. In: ids. Out: numbers. Never reads the catalogue topic itself.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -34,12 +35,8 @@ class ItemColumns(NamedTuple):
     dirty: U8
 
 
-class CatalogueFull(RuntimeError):  # noqa: N818
-    """No slot is free and none can be made free."""
-
-
 class Catalogue:
-    """The items known, at most `max_items` with events (and as many again that have none yet)."""
+    """The items known, at most `max_items`."""
 
     def __init__(self, max_items: int) -> None:
         self.max_items = max_items
@@ -68,9 +65,22 @@ class Catalogue:
         return len(self.numbers)
 
     def intern(self, ids: Sequence[str]) -> I32:
-        """Numbers of these items, int32 [n]; unknown ones are admitted."""
+        """Numbers of these items; unknown ones are admitted.
+
+        Returns:
+            int32 [n], for as many of the ids, from the first, as there is room for. Where it is not all of them, take
+            the events of those in, `evict`, and come again with the rest: then what is evicted does not depend on
+            where a batch was cut.
+        """
         numbers = self.numbers
-        return np.array([numbers[i] if i in numbers else self.admit(i) for i in ids], np.int32)
+        found = [numbers.get(i, -1) for i in ids]
+        for at, number in enumerate(found):
+            if number < 0:
+                known = numbers.get(ids[at], -1)  # an id can be new twice
+                if known < 0 and len(numbers) >= self.max_items:
+                    return np.array(found[:at], np.int32)
+                found[at] = known if known >= 0 else self.admit(ids[at])
+        return np.array(found, np.int32)
 
     def number(self, item_id: str) -> int:
         return self.numbers.get(item_id, -1)
@@ -85,24 +95,31 @@ class Catalogue:
     def id_at(self, slot: int) -> str | None:
         return self._ids[slot]
 
-    def admit(self, item_id: str, number: int | None = None) -> int:
-        """Give an unknown item a number (this one, when it is loaded from the state) and a slot."""
-        if self._free:
-            slot = self._free.pop()
-            self._ids[slot] = item_id
-        else:
-            slot = self.slots
-            if slot >= 2 * self.max_items + 5000:
-                raise CatalogueFull(
-                    f"{slot} items are known, as many as models.max_items = {self.max_items} allows"
-                )
-            self.slots += 1
-            self._ids.append(item_id)
+    def admit(self, item_id: str) -> int:
+        """Give an unknown item a number and a slot."""
+        slot = heapq.heappop(self._free) if self._free else self.slots
+        number = self.next_number
+        self._take(item_id, number, slot)
+        self.columns.dirty[slot] = HEAD
+        return number
+
+    def restore(self, item_id: str, number: int, slot: int) -> None:
+        """Give an item the number and the slot that the state has for it; `restored` ends a series of these."""
+        self._take(item_id, number, slot)
+
+    def restored(self) -> None:
+        """All items of the state are back: what lies between them is free."""
+        self._free = np.flatnonzero(self.columns.number[: self.slots] < 0).tolist()
+
+    def _take(self, item_id: str, number: int, slot: int) -> None:
+        if slot >= self.slots:
+            self._ids.extend([None] * (slot + 1 - self.slots))
+            self.slots = slot + 1
             if slot >= len(self.columns.number):
-                self.columns = grown(self.columns, 2 * slot, {"born": -1, "number": -1})
-        fresh = number is None
-        if number is None:
-            number = self.next_number
+                self.columns = grown(
+                    self.columns, max(2 * len(self.columns.number), slot + 1), {"born": -1, "number": -1}
+                )
+        self._ids[slot] = item_id
         self.next_number = max(self.next_number, number + 1)
         if self.next_number > len(self.slot_of):
             bigger = np.full(max(2 * len(self.slot_of), self.next_number), -1, np.int32)
@@ -115,15 +132,13 @@ class Catalogue:
         c.order[slot] = int.from_bytes(item_id.encode()[:8].ljust(8, b"\0"), "big")
         c.hash[slot] = hash64(item_id)
         c.born[slot], c.last[slot], c.events[slot], c.shown[slot] = -1, 0, 0, 0
-        c.available[slot] = item_id not in self._off
-        c.dirty[slot] = HEAD if fresh else 0
+        c.available[slot], c.dirty[slot] = item_id not in self._off, 0
         self.admitted.append(slot)
-        return number
 
     def evict(self, keep: int) -> list[int]:
-        """Free the slots of the items longest without an event until `keep` with events are left; which."""
+        """Free the slots of the items longest without an event until `keep` items are left; which."""
         c = self.columns
-        live = np.flatnonzero((c.number[: self.slots] >= 0) & (c.born[: self.slots] >= 0))
+        live = np.flatnonzero(c.number[: self.slots] >= 0)
         order = np.lexsort((c.number[live], c.last[live]))
         slots = [int(s) for s in live[order[: max(0, len(live) - keep)]]]
         for slot in slots:
@@ -135,7 +150,7 @@ class Catalogue:
             self._categories.pop(slot, None)
             self.slot_of[number] = -1
             c.number[slot], c.dirty[slot], c.available[slot] = -1, 0, 0
-            self._free.append(slot)
+            heapq.heappush(self._free, slot)
             self.removed.append(number)
         return slots
 

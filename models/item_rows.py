@@ -1,8 +1,9 @@
 """Item state as keys and bytes: what a commit writes of an item, and how it comes back.
 
-Three keys an item, since they change at different rates: ``i`` + number the id, ``h`` + number the head (counts,
-popularity, explicit MF, input vector, sums), ``y`` + number the output vector, ``c`` + number the co-visitation row.
-Numbers are big-endian, so that a scan gives items in the order of their admission. Never pickle.
+Parts of an item have keys of their own, since they change at different rates: ``i`` + number the slot and the id,
+``h`` + number the head (counts, popularity, explicit MF, input vector, sums), ``y`` + number the output vector, ``c`` +
+number the co-visitation row. Numbers are big-endian, so that a scan gives items in the order of their admission. Never
+pickle.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from models.candidates import State
 from models.catalogue import HEAD, OUTPUT, ROW
 
 _NUMBER = struct.Struct(">cI")
+_SLOT = struct.Struct("<I")
 HEAD_VERSION = 1
 
 
@@ -30,6 +32,16 @@ def parse_key(data: bytes) -> tuple[bytes, int]:
     """Kind and number of a key."""
     kind, number = _NUMBER.unpack(data)
     return kind, number
+
+
+def id_bytes(slot: int, item_id: str) -> bytes:
+    """Where an item lies, and its id. The slot is state: negatives are drawn by slot."""
+    return _SLOT.pack(slot) + item_id.encode()
+
+
+def parse_id(data: bytes) -> tuple[int, str]:
+    """Slot and id of an item."""
+    return int(_SLOT.unpack_from(data)[0]), data[_SLOT.size :].decode()
 
 
 def _head_type(state: State) -> np.dtype[np.void]:

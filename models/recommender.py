@@ -259,21 +259,19 @@ class Recommender:
             before, after, frozen_after, h,
         )  # fmt: skip
         out = self._new_output(int(np.count_nonzero(list_at & accepted)))
-        at, why = 0, -1
-        while why != stream.DONE:
-            at, why = stream.run(
+        at = 0
+        while at < n:
+            at = stream.run(
                 self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
-                self.catalogue.slot_of, self._room, self.settings.max_items, columns, at,
+                self.catalogue.slot_of, self._room, columns, at,
                 self._none if plan is None else self._reranked,
                 self._none if frozen_plan is None else self._frozen_reranked,
                 self._baselines, because, out,
             )  # fmt: skip
-            if why == stream.NEEDS_ROOM:
+            if at < n:
                 self._state = self._state._replace(
                     covisit=covisit.with_room(self._state.covisit, 2 * self._room)
                 )
-            elif why == stream.NEEDS_EVICTION:
-                self._evict(batch.item[at:])
         return Outcome(h.status.copy(), self._lists(out, batch.user))
 
     def refresh(self, slots: I32, *, counted: bool = True) -> Lists:
@@ -344,7 +342,7 @@ class Recommender:
         flags = flags[slots]
         for slot in slots[(flags & HEAD) != 0].tolist():
             name = item_rows.key(b"i", int(self._state.items.number[slot]))
-            delta.items.append((name, (self.catalogue.id_at(slot) or "").encode()))
+            delta.items.append((name, item_rows.id_bytes(slot, self.catalogue.id_at(slot) or "")))
         delta.items.extend(item_rows.dump(self._state, slots, flags))
         if self._meta_dirty or delta.users or delta.items:
             delta.meta.append((b"recommender", self._meta()))
@@ -371,9 +369,11 @@ class Recommender:
         for name, data in items:
             kind, number = item_rows.parse_key(name)
             if kind == b"i":
-                self.catalogue.admit(data.decode(), number)
+                slot, item_id = item_rows.parse_id(data)
+                self.catalogue.restore(item_id, number, slot)
             else:
                 rest.append((kind, number, data))
+        self.catalogue.restored()
         self._fit()
         for kind, number, data in rest:
             slot = int(self.catalogue.slot_of[number])
@@ -381,9 +381,6 @@ class Recommender:
                 need = 4 * len(data) // 12 + 16
                 self._state = self._state._replace(covisit=covisit.with_room(self._state.covisit, need))
             parts[kind](self._state, slot, data)
-        # the slots that eviction had left empty are gone, so the last one in use is another
-        live = np.flatnonzero(self._state.items.born[: self.catalogue.slots] >= 0)
-        self._state.totals[totals.SLOTS_USED] = live[-1] + 1 if len(live) else 0
         self.catalogue.columns.dirty[:] = 0
 
     def _meta(self) -> bytes:
@@ -482,25 +479,17 @@ class Recommender:
             if reranker is not None:
                 reranked.row_of[slots] = reranker.rows(ids)
 
-    def _evict(self, coming: I32) -> None:
-        """Drop the items longest without an event, a sixteenth of all; none of the batch's own (`coming`)."""
-        keep = self.settings.max_items - self.settings.max_items // 16
-        last = self._state.items.last
-        protected = self.catalogue.slot_of[coming]
-        protected = protected[protected >= 0]
-        held = last[protected].copy()
-        last[protected] = np.iinfo(np.int64).max
-        gone = self.catalogue.evict(keep)
-        last[protected] = held
+    def make_room(self) -> None:
+        """Drop the items longest without an event, a sixteenth of all: for when the catalogue has no room for more."""
+        gone = self.catalogue.evict(self.settings.max_items - self.settings.max_items // 16)
         s = self._state
+        s.totals[totals.ITEMS_WITH_EVENTS] -= np.count_nonzero(s.items.born[gone] >= 0)
         for slot in gone:
             covisit.clear(s.covisit, slot)
             s.popularity.mass[slot] = 0.0
             s.items.born[slot] = -1
-            s.amf.y[slot] = 0.0
         popularity.find_top(s.popularity, int(s.totals[totals.SLOTS_USED]))
         s.totals[totals.ITEMS_EVICTED] += len(gone)
-        s.totals[totals.ITEMS_WITH_EVENTS] -= len(gone)
         s.totals[totals.ITEMS_SHOWN] -= float(s.items.shown[gone].sum())
 
     # -- pieces ------------------------------------------------------------------------------------------------

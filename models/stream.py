@@ -30,7 +30,6 @@ from models.kernels import inner, kernel, part
 from models.randomness import mix, uniform
 from models.users import Histories, UserColumns, history_of
 
-DONE, NEEDS_ROOM, NEEDS_EVICTION = 0, 1, 2
 LOG2 = math.log(2.0)
 
 
@@ -381,7 +380,7 @@ def _learn(
         )
     if weight != 0.0:
         asymmetric_mf.learn(
-            state.amf, fixed.amf, slot, slots, x.history, n, weight, stream,
+            state.amf, fixed.amf, slot, slots, items.born, x.history, n, weight, stream,
             x.user, x.user_gradient, x.drawn, x.logit, items.dirty, HEAD, OUTPUT,
         )  # fmt: skip
         t[totals.RANKED_UPDATES] += 1.0
@@ -412,7 +411,6 @@ def run(
     seen: I32,
     slot_of: I32,
     room_needed: int,
-    max_items: int,
     c: Columns,
     start: int,
     reranked: Reranked,
@@ -420,14 +418,12 @@ def run(
     baselines: Baselines,
     explain: bool,
     out: Output,
-) -> tuple[int, int]:
-    """Run the batch from row `start` on; (the first row not run, why it stopped)."""
+) -> int:
+    """Run the batch from row `start` on; the first row not run, before which the co-visitation needs room."""
     t = state.totals
     for e in range(start, len(c.user)):
         if len(state.covisit.keys) - state.covisit.header[0] < room_needed:
-            return e, NEEDS_ROOM
-        if t[totals.ITEMS_WITH_EVENTS] > max_items:
-            return e, NEEDS_EVICTION
+            return e
         u = c.user[e]
         status = c.history.status[e]
         if status == DUPLICATE:
@@ -464,7 +460,7 @@ def run(
                 c.history.a_items[e], c.history.a_n[e], c.history.a_gap[e], c.history.a_seen[e], c.after[e],
                 c.frozen_after[e], c.in_sample[e], reranked, frozen, baselines, explain, out, e,
             )  # fmt: skip
-    return len(c.user), DONE
+    return len(c.user)
 
 
 @kernel

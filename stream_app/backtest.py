@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models import metrics
-from models.base import I32, I64, Bool
+from models.base import I32, I64, Bool, EventBatch
 from producers.columns import Dataset
 from stream_app import report as reports
 from stream_app.dataset_batches import DatasetBatches
@@ -148,8 +148,17 @@ class Backtest:
         return self._report(time.perf_counter() - started)
 
     def _block(self, start: int, stop: int, wanted: Bool) -> None:
-        with self.along.timed("read and number"):
-            batch = self.batches.read(start, stop)
+        while start < stop:
+            with self.along.timed("read and number"):
+                batch = self.batches.read(start, stop)
+            n = len(batch)
+            self._learn(start, batch, wanted[:n])
+            start, wanted = start + n, wanted[n:]
+            if start < stop:
+                self.recommender.make_room()
+
+    def _learn(self, start: int, batch: EventBatch, wanted: Bool) -> None:
+        stop = start + len(batch)
         with self.along.timed("learn and list"):
             outcome = self.recommender.process(batch, wanted)
         user, item = self.dataset.user[start:stop], self.dataset.item[start:stop]

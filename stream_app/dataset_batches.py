@@ -52,9 +52,11 @@ class DatasetBatches:
         yield start, stop, None
 
     def read(self, start: int, stop: int) -> EventBatch:
-        """Rows `start` to `stop`, their users in memory and their items in the catalogue."""
+        """Rows `start` to `stop`, or as many of them as the catalogue has room for; their users are in memory."""
         data = self.dataset
-        user, item, kind = data.user[start:stop], data.item[start:stop], data.type[start:stop]
+        numbers = self._number(data.item[start:stop])
+        stop = start + len(numbers)
+        user, kind = data.user[start:stop], data.type[start:stop]
         self._admit(np.unique(user))
         slot = self._slot[user]
         offset = np.arange(start, stop, dtype=np.int64)
@@ -63,7 +65,7 @@ class DatasetBatches:
         names = [data.types[code] for code in kind]
         return EventBatch(
             user=slot,
-            item=self._number(item),
+            item=numbers,
             action=np.array([self.recommender.actions.code(name) for name in names], np.uint8),
             weight=self._weight[kind],
             value=self.values(start, stop),
@@ -123,7 +125,7 @@ class DatasetBatches:
         if missing > 0:
             fresh = np.full(max(missing, len(self.item_codes)), -1, np.int32)
             self.item_codes = np.concatenate([self.item_codes, fresh])
-        self.item_codes[numbers] = item
+        self.item_codes[numbers] = item[: len(numbers)]
         return numbers
 
     def _admit(self, users: I64 | I32) -> None:

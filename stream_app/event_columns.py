@@ -27,12 +27,14 @@ class Stretch:
 
     Attributes:
         rows: where they stand in the decoded batch, int64 [n].
+        stop: the first row that was not looked at: the catalogue has no room for its item.
         topic: index of the input topic, int32 [n].
         misrouted: rows of the decoded batch that came through another partition than the one that holds their
             user; they are not among the events.
     """
 
     rows: I64
+    stop: int
     batch: EventBatch
     topic: I32
     misrouted: list[int]
@@ -51,7 +53,7 @@ class EventColumns:
         self._actions: dict[str, tuple[int, float]] = {}
 
     def stretch(self, decoded: Decoded, event_ids: U64, start: int, stop: int) -> Stretch:
-        """Rows `start` to `stop` of a decoded batch."""
+        """Rows `start` to `stop` of a decoded batch, or as many of them as the catalogue has room for."""
         lanes = decoded.lane[start:stop]
         slot = self._slots(decoded, start, stop)
         partition = np.array([lane.partition for lane in lanes], np.int32)
@@ -62,11 +64,14 @@ class EventColumns:
         def kept(column: list[T]) -> list[T]:
             return [column[row] for row in rows] if misrouted else column[start:stop]
 
+        items = self._items(kept(decoded.item))
+        if len(items) < len(rows):
+            return self.stretch(decoded, event_ids, start, int(rows[len(items)]))
         actions = [self._action(kind) for kind in kept(decoded.type)]
         lanes = kept(decoded.lane)
         batch = EventBatch(
             user=slot[home],
-            item=self._items(kept(decoded.item)),
+            item=items,
             action=np.array([code for code, _ in actions], np.uint8),
             weight=np.array([weight for _, weight in actions], np.float32),
             value=np.array(kept(decoded.value), np.float32),
@@ -76,7 +81,7 @@ class EventColumns:
             offset=np.array(kept(decoded.offset), np.int64),
         )
         topic = np.array([lane.topic_index for lane in lanes], np.int32)
-        return Stretch(rows, batch, topic, misrouted)
+        return Stretch(rows, stop, batch, topic, misrouted)
 
     def _slots(self, decoded: Decoded, start: int, stop: int) -> I32:
         slots = self.recommender.users.slots

@@ -183,8 +183,15 @@ class Pipeline:
 
     # -- the steps -------------------------------------------------------------------------------------------
     def _learn(self, work: _Work, start: int, stop: int) -> None:
-        """Rows `start` to `stop`, none of which erases a user."""
-        stretch = self.columns.stretch(work.decoded, work.event_ids, start, stop)
+        """Rows `start` to `stop`, none of which erases a user; items are evicted where new ones need their room."""
+        while start < stop:
+            stretch = self.columns.stretch(work.decoded, work.event_ids, start, stop)
+            self._learn_stretch(work, stretch)
+            start = stretch.stop
+            if start < stop:
+                self.recommender.make_room()
+
+    def _learn_stretch(self, work: _Work, stretch: Stretch) -> None:
         work.out.dead_letters += [self._misrouted(work.decoded, row) for row in stretch.misrouted]
         batch = stretch.batch
         if work.lists:

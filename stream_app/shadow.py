@@ -103,10 +103,13 @@ class Shadow:
         taken = np.ones(len(events), np.bool_)
         at = 0
         while at < len(events):
-            stop = min(at + self._batch, len(events))
-            part = events.slice(at, stop)
-            taken[at:stop] = self._learn(part, window)
-            at = stop
+            part = events.slice(at, min(at + self._batch, len(events)))
+            batch = self._batch_of(part)
+            n = len(batch)
+            taken[at : at + n] = self._learn(part, batch, window)
+            at += n
+            if n < len(part):
+                self.recommender.make_room()
         return taken
 
     def erase(self, user: str) -> None:
@@ -123,8 +126,9 @@ class Shadow:
         """Event types by their code here; code 0 stands for those beyond the vocabulary."""
         return ["", *self.recommender.actions.names]
 
-    def _learn(self, events: Events, window: GateWindow | None) -> Bool:
-        batch = self._batch_of(events)
+    def _learn(self, events: Events, batch: EventBatch, window: GateWindow | None) -> Bool:
+        if not len(batch):
+            return np.zeros(0, np.bool_)
         if window is None or window.full:
             return np.not_equal(self._process(batch), DUPLICATE)
         return np.concatenate([self._learn_one(events, batch, row, window) for row in range(len(batch))])
@@ -172,6 +176,9 @@ class Shadow:
         return self.recommender.process(batch, nowhere, rerank=False, because=False).status
 
     def _batch_of(self, events: Events) -> EventBatch:
+        """As many of these events as the catalogue has room for."""
+        items = self.recommender.catalogue.intern(events.item)
+        events = events.slice(0, len(items))
         users = self.recommender.users
         unknown = {user: int(at) for user, at in zip(events.user, events.partition, strict=True)}
         unknown = {user: at for user, at in unknown.items() if users.slot(user) < 0}
@@ -184,7 +191,7 @@ class Shadow:
                 users.admit(user, at, None)
         return EventBatch(
             user=np.array([users.slot(user) for user in events.user], np.int32),
-            item=self.recommender.catalogue.intern(events.item),
+            item=items,
             action=np.array([self.recommender.actions.code(kind) for kind in events.type], np.uint8),
             weight=events.weight,
             value=events.value,

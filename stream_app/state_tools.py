@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from models.item_rows import parse_key
+from models.item_rows import parse_id, parse_key
 from models.user_rows import RowError, UserRow, unpack_row
 from stream_app.errors import HeadraceError
 from stream_app.state import StateStore
@@ -54,7 +54,7 @@ def names(store: StateStore) -> Names:
     for key, blob in store.items():
         kind, number = parse_key(key)
         if kind == b"i":
-            items[number] = blob.decode()
+            items[number] = parse_id(blob)[1]
     meta = dict(store.model_meta()).get(b"recommender")
     actions = [] if meta is None else msgspec.msgpack.decode(meta, type=_Meta).actions
     return Names(items, actions)

@@ -98,10 +98,17 @@ def feed(
 ) -> list[tuple[str, int, list[str]]]:
     """Process the events in batches of `size`; (user, revision, items) of each list, one after each event."""
     made = []
-    for start in range(0, len(events), size):
-        some = events[start : start + size]
-        users = slots_of(recommender.users, (e.user for e in some), store)
+    start = 0
+    while start < len(events):
+        some = events[start : start + size - start % size]
         items = recommender.catalogue.intern([e.item for e in some])
+        if len(items) < len(some):
+            some = some[: len(items)]
+        start += len(some)
+        if not some:
+            recommender.make_room()
+            continue
+        users = slots_of(recommender.users, (e.user for e in some), store)
         batch = batch_of(some, users, items, recommender.actions)
         outcome = recommender.process(batch, np.full(len(some), lists))
         made += named(recommender, outcome.lists)

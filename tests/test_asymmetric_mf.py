@@ -40,12 +40,12 @@ def dot(a: Any, b: Any) -> Any:
 
 @kernel
 def learn(
-    m: Any, rates: Any, slot: Any, slots: Any, history: Any, n: Any, weight: Any, stream: Any,
+    m: Any, rates: Any, slot: Any, slots: Any, born: Any, history: Any, n: Any, weight: Any, stream: Any,
     user: Any, gradient: Any, drawn: Any, logit: Any, dirty: Any, x_flag: Any, y_flag: Any,
 ) -> None:  # fmt: skip
     asymmetric_mf.learn(
-        m, rates, slot, slots, history, n, weight, stream, user, gradient, drawn, logit, dirty, x_flag, y_flag
-    )
+        m, rates, slot, slots, born, history, n, weight, stream, user, gradient, drawn, logit, dirty, x_flag, y_flag,
+    )  # fmt: skip
 
 
 def stream_of(number: int) -> np.uint64:
@@ -59,12 +59,13 @@ class Model:
         for slot in range(slots):
             initialise(self.m, slot, stream_of(slot))
         self.dirty = np.zeros(slots, np.uint8)
+        self.born = np.zeros(slots, np.int64)
 
     def learn(self, slot: int, history: list[int], *, weight: float = 1.0, stream: int = 0) -> None:
         n = self.rates.negatives + 1
         learn(
-            self.m, self.rates, slot, self.slots, np.array([*history, -1], np.int32), len(history), weight,
-            np.uint64(stream), np.zeros(D, np.float32), np.zeros(D, np.float32), np.zeros(n, np.int32),
+            self.m, self.rates, slot, self.slots, self.born, np.array([*history, -1], np.int32), len(history),
+            weight, np.uint64(stream), np.zeros(D, np.float32), np.zeros(D, np.float32), np.zeros(n, np.int32),
             np.zeros(n, np.float32), self.dirty, X, Y,
         )  # fmt: skip
 
@@ -219,3 +220,14 @@ def test_a_product_covers_every_factor(d: int) -> None:
     rng = np.random.default_rng(d)
     a, b = rng.normal(size=(2, d)).astype(np.float32)
     assert float(dot(a, b)) == pytest.approx(float(a.astype(np.float64) @ b), rel=1e-4, abs=1e-5)
+
+
+def test_what_is_no_item_with_events_is_no_negative() -> None:
+    model = random_model(40)
+    model.born[20:] = -1
+    before = model.m.y.copy()
+    for stream in range(30):
+        model.learn(2, [3, 7], stream=stream)
+    assert (model.m.y[20:] == before[20:]).all()
+    assert (model.m.y[:20] != before[:20]).any(axis=1).all()
+    assert not model.dirty[20:].any()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from models.catalogue import HEAD, Catalogue, CatalogueFull
+from models.catalogue import HEAD, Catalogue
 
 
 def with_events(catalogue: Catalogue, *ids: str, clock: int = 0) -> None:
@@ -41,11 +39,30 @@ def test_the_items_longest_without_an_event_go_first() -> None:
     catalogue = Catalogue(100)
     with_events(catalogue, "a", "b", "c", "d")
     with_events(catalogue, "a", clock=10)
-    catalogue.intern(["no event yet"])
+    catalogue.intern(["its event was a duplicate"])
     gone = catalogue.evict(2)
-    assert gone == [1, 2]
-    assert set(catalogue.numbers) == {"a", "d", "no event yet"}
-    assert catalogue.removed == [1, 2]
+    assert gone == [4, 1, 2]
+    assert set(catalogue.numbers) == {"a", "d"}
+    assert catalogue.removed == [4, 1, 2]
+
+
+def test_the_lowest_free_slot_is_given_first_whatever_the_order_of_the_evictions() -> None:
+    catalogue = Catalogue(100)
+    with_events(catalogue, "a", "b", "c", "d")
+    with_events(catalogue, "a", clock=10)
+    assert catalogue.evict(1) == [1, 2, 3]
+    catalogue.intern(["x", "y", "z", "new"])
+    assert [catalogue.id_at(slot) for slot in range(5)] == ["a", "x", "y", "z", "new"]
+
+
+def test_ids_are_numbered_as_far_as_there_is_room() -> None:
+    catalogue = Catalogue(16)
+    ids = [f"i{n}" for n in range(20)]
+    assert catalogue.intern(["i0", *ids]).tolist() == [0, *range(16)]
+    assert catalogue.intern(["i3", "i16"]).tolist() == [3]
+    assert len(catalogue) == 16
+    catalogue.evict(15)
+    assert catalogue.intern(["i16", "i0"]).tolist() == [16]  # i0 is gone, and the room is taken again
 
 
 def test_a_number_is_never_given_again_but_a_slot_is() -> None:
@@ -67,16 +84,25 @@ def test_nothing_goes_while_there_is_room() -> None:
 def test_an_item_admitted_now_is_to_be_written_and_one_from_the_state_is_not() -> None:
     catalogue = Catalogue(100)
     catalogue.admit("new")
-    catalogue.admit("stored", 7)
+    catalogue.restore("stored", 7, 1)
     assert catalogue.columns.dirty[:2].tolist() == [HEAD, 0]
     assert (catalogue.next_number, catalogue.id_of(7), catalogue.number("stored")) == (8, "stored", 7)
 
 
 def test_a_number_far_ahead_has_room() -> None:
     catalogue = Catalogue(100)
-    catalogue.admit("far", 50_000)
+    catalogue.restore("far", 50_000, 3)
     assert catalogue.id_of(50_000) == "far"
     assert catalogue.id_of(49_999) is None
+
+
+def test_what_lies_between_the_slots_of_a_state_is_free() -> None:
+    catalogue = Catalogue(100)
+    catalogue.restore("b", 7, 3)
+    catalogue.restore("a", 2, 1)
+    catalogue.restored()
+    assert catalogue.intern(["c", "d", "e"]).tolist() == [8, 9, 10]
+    assert [catalogue.id_at(slot) for slot in range(5)] == ["c", "a", "d", "b", "e"]
 
 
 def test_what_is_unavailable_before_its_first_event_stays_so() -> None:
@@ -103,13 +129,6 @@ def test_unavailable_items_without_events_are_remembered_up_to_a_bound() -> None
     for n in range(40):
         catalogue.set_item(f"x{n}", available=False)
     assert len(catalogue.unavailable) == 16
-
-
-def test_a_full_catalogue_says_which_setting_bounds_it() -> None:
-    catalogue = Catalogue(16)
-    catalogue.intern([f"i{n}" for n in range(2 * 16 + 5000)])
-    with pytest.raises(CatalogueFull, match=r"models.max_items = 16"):
-        catalogue.admit("one more")
 
 
 def test_ties_are_broken_in_the_order_of_the_ids() -> None:
