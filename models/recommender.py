@@ -235,6 +235,7 @@ class Recommender:
         if n > MAX_BATCH:
             raise ValueError(f"{n} events in a batch; at most {MAX_BATCH} are taken")
         self._fit()
+        self._own_baselines(batch.user)
         self._meta_dirty = True
         if len(self._histories.status) < n:
             self._histories = _new_histories(n)
@@ -282,6 +283,7 @@ class Recommender:
                 counted already.
         """
         self._fit()
+        self._own_baselines(slots)
         n = len(slots)
         out = self._new_output(n)
         vectors = np.zeros((n, 1), np.float32)
@@ -462,11 +464,19 @@ class Recommender:
             self._top_numbers = None
         if self._baselines_on and len(self._baselines.lists) < len(self.users.columns.partition):
             bigger = self._new_baselines(len(self.users.columns.partition))
+            bigger.owner[: len(self._baselines.owner)] = self._baselines.owner
             bigger.lists[: len(self._baselines.lists)] = self._baselines.lists
             bigger.hits[:], bigger.ndcg[:] = self._baselines.hits, self._baselines.ndcg
             self._baselines = bigger
 
     _top_numbers: I64 | None = None
+
+    def _own_baselines(self, slots: I32) -> None:
+        """Take away the lists of users who had these slots before."""
+        if self._baselines_on:
+            others = slots[self._baselines.owner[slots] != self.users.hashes[slots]]
+            self._baselines.lists[others] = -1
+            self._baselines.owner[others] = self.users.hashes[others]
 
     def _initialise(self, slots: list[int]) -> None:
         s = self._state
@@ -523,6 +533,7 @@ class Recommender:
         sources = len(self.sources) - 1 if self._baselines_on else 1
         return stream.Baselines(
             self._baselines_on,
+            np.zeros(users, np.uint64),
             np.full((users, sources, self.settings.policy.k), -1, np.int32),
             np.zeros(sources),
             np.zeros(sources),

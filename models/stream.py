@@ -66,6 +66,7 @@ class Baselines(NamedTuple):
     """Every single source's last list for each user, and its totals; empty where none are wanted."""
 
     on: bool
+    owner: U64  # [U] hash of the user whose lists they are
     lists: I32  # [U, sources, k] item numbers
     hits: F64  # [sources]
     ndcg: F64

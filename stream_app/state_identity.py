@@ -14,7 +14,7 @@ from typing import Any
 from stream_app.settings import Settings
 from stream_app.state_folder import StateError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout: column families, keys, and the codecs of the rows."""
 
 FREE = (
@@ -38,6 +38,8 @@ FREE = (
 )
 """Paths that may change over a state: they say how to go on, not how the rows are laid out."""
 
+TOPICS = "topics.events"
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -51,6 +53,7 @@ def identity_of(settings: Settings) -> Identity:
     """The identity of a state that these settings make."""
     meaning = {
         "seed": settings.seed,
+        "topics": {"events": list(settings.topics.events)},
         "events": settings.events.model_dump(mode="json"),
         "models": settings.models.model_dump(mode="json"),
     }
@@ -65,6 +68,8 @@ def check_settings(directory: Path, stored: Mapping[str, Any], given: Mapping[st
     """
     changed = sorted(path for path in stored.keys() | given.keys() if stored.get(path) != given.get(path))
     refused = [path for path in changed if not path.startswith(FREE)]
+    if TOPICS in refused and _continues(given[TOPICS], stored.get(TOPICS, [])):
+        refused.remove(TOPICS)
     if refused:
         was = ", ".join(f"{path} was {stored.get(path)!r} and is now {given.get(path)!r}" for path in refused)
         raise StateError(
@@ -72,6 +77,11 @@ def check_settings(directory: Path, stored: Mapping[str, Any], given: Mapping[st
             "Set them back, or start over in a new --state-dir: the log is then read from its beginning.",
         )
     return changed
+
+
+def _continues(topics: list[str], stored: list[str]) -> bool:
+    """Whether topics were only added at the end: a user's row holds offsets by a topic's place in the list."""
+    return topics[: len(stored)] == stored
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:

@@ -353,6 +353,18 @@ class TestFigures:
         with pytest.raises(RuntimeError, match="without baselines"):
             new().baseline_counts()
 
+    def test_the_baselines_of_a_user_who_lost_their_slot_are_not_the_next_one_s(self) -> None:
+        recommender = new(ModelSettings(max_cached_users=16), baselines=True)
+        feed(recommender, clicks(*((f"u{n}", f"i{n % 3}") for n in range(16))))
+        hits = recommender.baseline_counts()
+        recommender.mark_clean()
+        recommender.users.evict(16)
+        # the first event of each is not scored; the second would be a hit of the lists that lay in the slots
+        feed(recommender, clicks(*((f"v{n}", "i0") for n in range(16)), start=100), lists=False)
+        feed(recommender, clicks(*((f"v{n}", "i1") for n in range(16)), start=200), lists=False)
+        assert recommender.metrics()["scored"] == 16
+        assert recommender.baseline_counts() == hits
+
     def test_baselines_change_nothing_that_is_learned(self) -> None:
         with_them, without = Store(), Store()
         for store, on in ((with_them, True), (without, False)):

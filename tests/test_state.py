@@ -127,6 +127,15 @@ def test_settings_that_the_rows_depend_on_are_refused_by_name_and_value(tmp_path
     opened(tmp_path).close()
 
 
+def test_input_topics_may_be_added_but_not_change_places(tmp_path: Path) -> None:
+    with StateStore.open(tmp_path, load({"topics.events": ["clicks", "ratings"]})):
+        pass
+    with pytest.raises(StateError, match=r"topics\.events was \['clicks', 'ratings'\]"):
+        StateStore.open(tmp_path, load({"topics.events": ["ratings", "clicks"]}))
+    with StateStore.open(tmp_path, load({"topics.events": ["clicks", "ratings", "likes"]})) as store:
+        assert store.changed_settings == ["topics.events"]
+
+
 def test_free_settings_may_change_and_are_named(tmp_path: Path) -> None:
     opened(tmp_path).close()
     other = load({"models.blend.lr": 0.01, "events.weights": {"click": 3.0}})
