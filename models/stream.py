@@ -262,7 +262,8 @@ def make_list(
     blend.weights_of(state.blend, blend.context(events, gap), x.weights)
     score(x, count)
     order = items.order
-    transformer = len(fixed.readings.lanes) + len(state.popularity.total) + 2
+    readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
+    transformer = readings + lives + 2
     if in_sample and frozen.on:
         filled, known, mean = 0, 0, 0.0
         for j in range(count):
@@ -309,6 +310,8 @@ def make_list(
             if part > best_part:
                 best_source, best_part = f, part
         out.source[row, j] = best_source
+        if readings <= best_source < readings + lives:
+            continue  # it is popular, whatever the user had
         k = covisit.strongest(state.covisit, x.history, n, items.number[slot], x.coefficient)
         if k >= 0:
             out.because[row, j] = history[k]

@@ -71,6 +71,19 @@ class TestLists:
             assert len(items) == 10
             assert {item[0] for item in items[:5]} == {"ab"[int(user[1:]) % 2]}
 
+    def test_an_item_that_is_only_popular_has_no_reason_out_of_the_history(self) -> None:
+        recommender = new()
+        feed(recommender, traffic(600, users=20), lists=False)
+        slots = slots_of(recommender.users, [f"u{u}" for u in range(20)])
+        lists = recommender.refresh(slots)
+        popular = [s for s, name in enumerate(recommender.sources) if name.startswith("popularity")]
+        of_popularity = np.isin(lists.source, popular) & (lists.items >= 0)
+        assert (lists.because[of_popularity] == -1).all()
+        of_covisitation = (lists.source < popular[0]) & (lists.items >= 0)
+        assert (lists.because[of_covisitation] >= 0).mean() > 0.9
+        assert of_popularity.any()
+        assert of_covisitation.any()
+
     def test_hold_every_item_that_may_be_shown_when_there_are_few(self) -> None:
         events = [e for e in traffic(400, items=25) if e.weight > 0]
         recommender = new()
