@@ -26,7 +26,6 @@ ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 parent = int(sys.argv.pop(1))
 if os.getppid() != parent:
     os._exit(1)
-os.nice(int(sys.argv.pop(1)))
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
@@ -38,11 +37,10 @@ class ChildError(HeadraceError):
 class Child:
     """A Python module run as a child: `with Child("worker", "stream_app.cli", ["worker"], log):`.
 
-    To be started from the main thread: to Linux, the thread that started a child is its parent. A `niceness`
-    above 0 leaves the processor to those who are in a hurry (on Linux).
+    To be started from the main thread: to Linux, the thread that started a child is its parent.
     """
 
-    def __init__(self, name: str, module: str, arguments: list[str], log: Path, niceness: int = 0) -> None:
+    def __init__(self, name: str, module: str, arguments: list[str], log: Path) -> None:
         self.name = name
         self.log = log
         self._command = [
@@ -50,7 +48,6 @@ class Child:
             "-c",
             _DIE_WITH_PARENT,
             str(os.getpid()),
-            str(niceness),
             module,
             *arguments,
         ]

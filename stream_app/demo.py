@@ -111,16 +111,14 @@ async def _demo(
             f"{', '.join(run.settings.topics.events)} and more, {PARTITIONS} partitions",
         )
 
-        def start(name: str, *arguments: str, niceness: int = 0) -> Child:
+        def start(name: str, *arguments: str) -> Child:
             assigned = [
                 word for path, value in chosen.items() for word in ("--set", f"{path}={as_toml(value)}")
             ]
-            child = Child(
-                name, "stream_app.cli", [*arguments, *assigned], directory / f"{name}.log", niceness
-            )
+            child = Child(name, "stream_app.cli", [*arguments, *assigned], directory / f"{name}.log")
             return stack.enter_context(child)
 
-        worker, trainer = start("worker", "worker"), start("trainer", "trainer", niceness=10)
+        worker, trainer = start("worker", "worker"), start("trainer", "trainer")
         with console.status("the worker and the trainer start …"):
             await demo_run.until_it_answers(run, worker)
         say(console, "worker", f"{run.metrics_url}  (process {worker.pid}, {worker.log})")

@@ -111,6 +111,9 @@ class TrainerSettings(Section):
     keep_snapshots: int = Field(10, ge=2)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     torch_threads: int = Field(1, ge=1)
+    niceness: int = Field(
+        10, ge=0, le=19, description="lets workers on the same machine go first (not on Windows)"
+    )
 
 
 class Settings(BaseSettings):

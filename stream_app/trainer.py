@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import os
 import signal
 import sys
 import threading
@@ -75,8 +76,15 @@ def run_trainer(settings: Settings) -> int:
         logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
     for library in ("aiokafka", "kafka"):  # what they have to say of a lost connection, we say
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    give_way(settings.trainer.niceness)
     asyncio.run(TrainerService(settings, device).run())
     return EXIT_OK
+
+
+def give_way(niceness: int) -> None:
+    """Lower this process's priority: a refresh may wait, a click does not."""
+    if hasattr(os, "nice"):
+        os.nice(niceness)
 
 
 class TrainerService:

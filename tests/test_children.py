@@ -49,14 +49,6 @@ def test_a_child_gets_its_arguments_and_its_output_is_logged(tmp_path: Path, mod
         psutil.Process(process.pid)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="priorities are set on Linux only")
-def test_a_nice_child_has_a_lower_priority(tmp_path: Path, module: Path) -> None:
-    module.write_text("import os; print(os.nice(0), flush=True)")
-    ours = psutil.Process().nice()
-    with Child("helper", "made", [], tmp_path / "child.log", niceness=3):
-        assert int(wait_for_line(tmp_path / "child.log")) == min(19, ours + 3)
-
-
 def test_a_child_that_ended_is_told_with_its_last_words(tmp_path: Path, module: Path) -> None:
     module.write_text("import sys; print('no more milk'); sys.exit(3)")
     with child(tmp_path) as process:

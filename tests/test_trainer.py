@@ -107,3 +107,10 @@ def test_a_manifest_carries_the_gates_figures_once_there_are_any() -> None:
     before, after = manifest(cut), manifest(cut, verdict(against="000001", scored=7))
     assert (before.version, before.cut, before.sha256, before.gate) == ("000002", {"events-0": 12}, "ab", {})
     assert after.gate == {"go": True, "reason": "better", "against": "000001", "scored": 7}
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="this system has no priorities of this kind")
+def test_the_trainer_lets_others_go_first() -> None:
+    program = "import os; from stream_app.trainer import give_way; give_way(3); print(os.nice(0))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == min(19, os.nice(0) + 3)
