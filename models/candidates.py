@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import asymmetric_mf, biased_mf, covisit, policy
+from models import asymmetric_mf, biased_mf, covisit, selection
 from models.asymmetric_mf import AsymmetricMF
 from models.base import F32, F64, I32, I64
 from models.blend import Blend
@@ -75,8 +75,12 @@ class Scratch(NamedTuple):
     history: I32  # [50] slots
     coefficient: F32  # [50, LANES]
     base: F32  # [LANES]
+    allowed: I32  # [S] the items looked at, and their values
+    values: F32
+    work: F32  # [S]
     heap: I32  # [candidates]
     heap_score: F32
+    taken: I32  # [candidates] the best of those looked at
     slots: I32  # [C]
     features: F32  # [C, F]
     scores: F32  # [C]
@@ -102,14 +106,16 @@ class Reranked(NamedTuple):
 
 def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratch:
     """Buffers for `slots` items."""
+    most = max(fixed.candidates, fixed.dense)
     c = fixed.candidates + TOP * 8 + 2 * fixed.dense + fixed.k + 8
     return Scratch(
         mark=np.zeros(1, np.int32), stamp=np.zeros(slots, np.int32), blocked=np.zeros(slots, np.int32),
         chosen=np.zeros(slots, np.int32), touched=np.zeros(slots, np.int32),
         sums=np.zeros((slots, LANES), np.float32), dense=np.zeros(slots, np.float32),
         history=np.zeros(50, np.int32), coefficient=np.zeros((50, LANES), np.float32),
-        base=np.zeros(LANES, np.float32), heap=np.zeros(max(fixed.candidates, fixed.dense), np.int32),
-        heap_score=np.zeros(max(fixed.candidates, fixed.dense), np.float32), slots=np.zeros(c, np.int32),
+        base=np.zeros(LANES, np.float32), allowed=np.zeros(slots, np.int32), values=np.zeros(slots, np.float32),
+        work=np.zeros(slots, np.float32), heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
+        taken=np.zeros(most, np.int32), slots=np.zeros(c, np.int32),
         features=np.zeros((c, features), np.float32), scores=np.zeros(c, np.float32),
         weights=np.zeros(features, np.float32), gradient=np.zeros(features), user=np.zeros(factors, np.float32),
         user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
@@ -120,35 +126,78 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
 
 
 @inner
-def best_by_product(
+def products(
+    x: Scratch,
+    items: ItemColumns,
     vectors: F32,
     bias: F32,
     vector: F32,
     row_of: I32,
     slots: int,
-    blocked: I32,
     mark: int,
-    items: ItemColumns,
-    heap: I32,
-    heap_score: F32,
 ) -> int:
-    """Fill the heap with the allowed items of the highest `vectors[row] · vector + bias[row]`; how many they are.
+    """Fill `x.allowed` with the items that may be shown, `x.values` with `vectors[row] · vector + bias[row]`; how many.
 
     Items without an event are left out; an empty `row_of` says that rows are slots.
     """
-    born, available, order = items.born, items.available, items.order
-    kept, bound = 0, np.float32(-np.inf)
+    born, available, blocked, allowed, values = items.born, items.available, x.blocked, x.allowed, x.values
+    n = 0
     by_slot = len(row_of) == 0
     for slot in range(slots):
         row = slot if by_slot else row_of[slot]
         if row < 0 or born[slot] < 0 or blocked[slot] == mark or available[slot] == 0:
             continue
-        value = np.float32(asymmetric_mf.dot(vectors[row], vector) + bias[row])
-        if kept == len(heap) and value < bound:
+        allowed[n] = slot
+        values[n] = asymmetric_mf.dot(vectors[row], vector) + bias[row]
+        n += 1
+    return n
+
+
+@inner
+def _best_by_readings(x: Scratch, items: ItemColumns, touched: int, mark: int, k: int) -> int:
+    """Fill `x.taken` with the k allowed items of `x.touched` that have the largest shares of all readings together."""
+    available, blocked, allowed, values, sums = items.available, x.blocked, x.allowed, x.values, x.sums
+    n = 0
+    t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = np.float32(0.0)
+    for t in range(touched):
+        slot = x.touched[t]
+        if blocked[slot] == mark or available[slot] == 0:
             continue
-        kept = policy.push(heap, heap_score, kept, slot, value, order)
-        bound = heap_score[0]
-    return kept
+        allowed[n] = slot
+        n += 1
+        s = sums[slot]
+        t0, t1, t2, t3 = t0 + s[0], t1 + s[1], t2 + s[2], t3 + s[3]
+        t4, t5, t6, t7 = t4 + s[4], t5 + s[5], t6 + s[6], t7 + s[7]
+    t0, t1, t2, t3 = _inverse(t0), _inverse(t1), _inverse(t2), _inverse(t3)
+    t4, t5, t6, t7 = _inverse(t4), _inverse(t5), _inverse(t6), _inverse(t7)
+    for i in range(n):
+        s = sums[allowed[i]]
+        values[i] = ((s[0] * t0 + s[4] * t4) + (s[2] * t2 + s[6] * t6)) + (
+            (s[1] * t1 + s[5] * t5) + (s[3] * t3 + s[7] * t7)
+        )
+    return _best(x, items, n, k)
+
+
+@inner
+def _best(x: Scratch, items: ItemColumns, n: int, k: int) -> int:
+    return selection.best(x.allowed, x.values, n, items.order, k, x.work, x.heap, x.heap_score, x.taken)
+
+
+@inner
+def _inverse(total: np.float32) -> np.float32:
+    return np.float32(1.0) / total if total > 0.0 else np.float32(0.0)
+
+
+@inner
+def _choose(x: Scratch, kept: int, count: int, mark: int) -> int:
+    """Append what of `x.taken` is not yet among the candidates; how many candidates there are."""
+    for j in range(kept):
+        slot = x.taken[j]
+        if x.chosen[slot] != mark:
+            x.chosen[slot] = mark
+            x.slots[count] = slot
+            count += 1
+    return count
 
 
 @inner
@@ -176,9 +225,7 @@ def retrieve(
         The number of candidates, and of items that the history touched (`x.touched`).
     """
     items, r, pop = state.items, fixed.readings, state.popularity
-    available, order, blocked, chosen, out, sums = (
-        items.available, items.order, x.blocked, x.chosen, x.slots, x.sums,
-    )  # fmt: skip
+    available, blocked, chosen, out, sums = items.available, x.blocked, x.chosen, x.slots, x.sums
     for k in range(n):
         x.history[k] = slot_of[history[k]]
     covisit.coefficients(state.covisit, r, x.history, n, x.coefficient, x.base)
@@ -187,31 +234,7 @@ def retrieve(
     )
     mass, total = pop.mass[:, fixed.plain], pop.total[fixed.plain]
     covisit.finish(state.covisit, r, x.touched, touched, mass, total, x.base, sums, x.stamp, mark)
-    share = np.zeros(LANES, np.float32)
-    for t in range(touched):
-        slot = x.touched[t]
-        if blocked[slot] != mark and available[slot] != 0:
-            for lane in range(LANES):
-                share[lane] += sums[slot, lane]
-    for lane in range(LANES):
-        share[lane] = np.float32(1.0) / share[lane] if share[lane] > 0.0 else np.float32(0.0)
-    kept, bound = 0, np.float32(-np.inf)
-    heap, heap_score = x.heap[: fixed.candidates], x.heap_score[: fixed.candidates]
-    for t in range(touched):
-        slot = x.touched[t]
-        if blocked[slot] != mark and available[slot] != 0:
-            value = np.float32(0.0)
-            for lane in range(LANES):
-                value += sums[slot, lane] * share[lane]
-            if kept == len(heap) and value < bound:
-                continue
-            kept = policy.push(heap, heap_score, kept, slot, value, order)
-            bound = heap_score[0]
-    count = 0
-    for j in range(kept):
-        chosen[heap[j]] = mark
-        out[count] = heap[j]
-        count += 1
+    count = _choose(x, _best_by_readings(x, items, touched, mark, fixed.candidates), 0, mark)
     for p in range(len(pop.total)):
         taken = 0
         for j in range(TOP):
@@ -225,33 +248,13 @@ def retrieve(
                     out[count] = slot
                     count += 1
     if fixed.dense > 0 and slots <= fixed.dense_limit:
-        heap, heap_score = x.heap[: fixed.dense], x.heap_score[: fixed.dense]
         length = asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user)
-        for source in range(2):
-            kept = 0
-            if source == 0 and length > 0.0:
-                kept = best_by_product(
-                    state.amf.y,
-                    state.amf.bias,
-                    x.user,
-                    NO_ROWS,
-                    slots,
-                    blocked,
-                    mark,
-                    items,
-                    heap,
-                    heap_score,
-                )
-            elif source == 1 and reranked.on:
-                kept = best_by_product(
-                    reranked.items, reranked.bias, vector, reranked.row_of, slots, blocked, mark, items,
-                    heap, heap_score,
-                )  # fmt: skip
-            for j in range(kept):
-                if chosen[heap[j]] != mark:
-                    chosen[heap[j]] = mark
-                    out[count] = heap[j]
-                    count += 1
+        if length > 0.0:
+            found = products(x, items, state.amf.y, state.amf.bias, x.user, NO_ROWS, slots, mark)
+            count = _choose(x, _best(x, items, found, fixed.dense), count, mark)
+        if reranked.on:
+            found = products(x, items, reranked.items, reranked.bias, vector, reranked.row_of, slots, mark)
+            count = _choose(x, _best(x, items, found, fixed.dense), count, mark)
     if count < fixed.k:
         for slot in range(slots):
             if count >= 4 * fixed.k:

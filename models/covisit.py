@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import arena
-from models.base import F32, F64, I32, I64, U8, U16, U64
+from models import arena, selection
+from models.base import F32, F64, I32, I64, U8, U16
 from models.config import CovisitSettings
 from models.kernels import inner, kernel, part
 
@@ -150,32 +150,6 @@ def _grow(c: Covisit, slot: int) -> None:
 
 
 @inner
-def _nth(values: U64, n: int) -> np.uint64:
-    """The n-th smallest of different values (0 the smallest), which are shuffled on the way (Hoare's FIND)."""
-    low, high = 0, len(values) - 1
-    while low < high:
-        a, b, m = values[low], values[high], values[(low + high) >> 1]
-        pivot = max(min(a, b), min(max(a, b), m))
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if n <= j:
-            high = j
-        elif n >= i:
-            low = i
-        else:
-            break
-    return values[n]
-
-
-@inner
 def _shed(c: Covisit, slot: int) -> None:
     """Drop the lightest eighth of a full row; of equals, those with the higher number."""
     at, n = c.at[slot], c.n[slot]
@@ -186,7 +160,7 @@ def _shed(c: Covisit, slot: int) -> None:
     order = mass.view(np.uint32).astype(np.uint64)
     for p in range(n):
         order[p] = (order[p] << np.uint64(32)) | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(c.keys[at + p]))
-    last = _nth(order.copy(), max(1, n // 8) - 1)
+    last = selection.nth(order.copy(), max(1, n // 8) - 1)
     kept = 0
     for p in range(n):
         if order[p] > last:
@@ -459,6 +433,8 @@ def finish(
     """
     stale, factor, column_sum = c.stale, c.column_factor, c.column_sum
     scale = np.float32(r.popularity * r.shrinkage / total) if total > 0.0 else np.float32(0.0)
+    b0, b1, b2, b3 = base[0], base[1], base[2], base[3]
+    b4, b5, b6, b7 = base[4], base[5], base[6], base[7]
     for t in range(n):
         slot = slots[t]
         if stale[slot]:
@@ -472,8 +448,19 @@ def finish(
             for lane in range(LANES):
                 sums[slot, lane] = 0.0
         back = scale * np.float32(mass[slot])
-        for lane in range(LANES):
-            sums[slot, lane] = (sums[slot, lane] + back * base[lane]) * factor[slot, lane]
+        # all loads before all stores: then eight lanes are one instruction
+        s0, s1, s2, s3 = sums[slot, 0], sums[slot, 1], sums[slot, 2], sums[slot, 3]
+        s4, s5, s6, s7 = sums[slot, 4], sums[slot, 5], sums[slot, 6], sums[slot, 7]
+        f0, f1, f2, f3 = factor[slot, 0], factor[slot, 1], factor[slot, 2], factor[slot, 3]
+        f4, f5, f6, f7 = factor[slot, 4], factor[slot, 5], factor[slot, 6], factor[slot, 7]
+        sums[slot, 0] = (s0 + back * b0) * f0
+        sums[slot, 1] = (s1 + back * b1) * f1
+        sums[slot, 2] = (s2 + back * b2) * f2
+        sums[slot, 3] = (s3 + back * b3) * f3
+        sums[slot, 4] = (s4 + back * b4) * f4
+        sums[slot, 5] = (s5 + back * b5) * f5
+        sums[slot, 6] = (s6 + back * b6) * f6
+        sums[slot, 7] = (s7 + back * b7) * f7
 
 
 @inner

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import asymmetric_mf, biased_mf, blend, covisit, policy, popularity, totals
+from models import asymmetric_mf, biased_mf, blend, covisit, policy, popularity, selection, totals
 from models.base import DUPLICATE, F32, F64, I32, I64, LATE, U8, U64, Bool
 from models.candidates import (
     NO_ROWS,
@@ -20,8 +20,8 @@ from models.candidates import (
     Reranked,
     Scratch,
     State,
-    best_by_product,
     describe,
+    products,
     retrieve,
     score,
 )
@@ -141,44 +141,29 @@ def _baseline_lists(
         for t in range(touched):
             slot = x.touched[t]
             if blocked[slot] != mark and available[slot] != 0:
-                filled = policy.offer(best, best_score, filled, slot, x.sums[slot, lane], items.order)
+                filled = selection.offer(best, best_score, filled, slot, x.sums[slot, lane], items.order)
         _numbers(items.number, best, filled, out[q])
     for p in range(lives):
         filled = 0
         for slot in range(slots):
             mass = state.popularity.mass[slot, p]
             if mass > 0.0 and blocked[slot] != mark and available[slot] != 0:
-                filled = policy.offer(best, best_score, filled, slot, mass, items.order)
+                filled = selection.offer(best, best_score, filled, slot, mass, items.order)
         _numbers(items.number, best, filled, out[readings + p])
     for source in range(2):
-        kept = 0
+        found = 0
         if source == 0:
             length = asymmetric_mf.user_vector(
                 state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user
             )
             if length > 0.0:
-                kept = best_by_product(
-                    state.amf.y,
-                    state.amf.bias,
-                    x.user,
-                    NO_ROWS,
-                    slots,
-                    x.blocked,
-                    mark,
-                    items,
-                    best,
-                    best_score,
-                )
+                found = products(x, items, state.amf.y, state.amf.bias, x.user, NO_ROWS, slots, mark)
         elif reranked.on:
-            kept = best_by_product(
-                reranked.items, reranked.bias, vector, reranked.row_of, slots, x.blocked, mark, items,
-                best, best_score,
-            )  # fmt: skip
+            found = products(x, items, reranked.items, reranked.bias, vector, reranked.row_of, slots, mark)
         filled = 0
-        ordered, ordered_score = x.heap[: fixed.k], x.heap_score[: fixed.k]
-        for j in range(kept):
-            filled = policy.offer(ordered, ordered_score, filled, best[j], best_score[j], items.order)
-        _numbers(items.number, ordered, filled, out[readings + lives + source])
+        for i in range(found):
+            filled = selection.offer(best, best_score, filled, x.allowed[i], x.values[i], items.order)
+        _numbers(items.number, best, filled, out[readings + lives + source])
 
 
 @inner
@@ -276,14 +261,14 @@ def make_list(
             r = frozen.row_of[x.slots[j]]
             theirs = x.dense[j] - mean / known if r >= 0 else 0.0
             value = x.scores[j] + x.weights[transformer] * (theirs - x.features[j, transformer])
-            filled = policy.offer(x.best, x.best_score, filled, x.slots[j], value, order)
+            filled = selection.offer(x.best, x.best_score, filled, x.slots[j], value, order)
         _numbers(items.number, x.best, filled, users.served_frozen[u])
     elif in_sample:
         users.served_frozen[u, :] = -1
     filled = 0
     top, total = np.float32(-1e30), 0.0
     for j in range(count):
-        filled = policy.offer(x.best, x.best_score, filled, x.slots[j], x.scores[j], order)
+        filled = selection.offer(x.best, x.best_score, filled, x.slots[j], x.scores[j], order)
         top = max(top, x.scores[j])
     _numbers(items.number, x.best, filled, users.served[u])
     if in_sample and not frozen.on:

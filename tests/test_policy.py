@@ -1,33 +1,13 @@
-"""Seen and unavailable items are blocked; the best of the rest are those of a full sort."""
+"""Seen and unavailable items are blocked."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from models import policy
 from models.kernels import kernel
-
-SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, -1.0, 7.0]), max_size=40)
-
-
-@kernel
-def push_all(heap: Any, score: Any, values: Any, order: Any) -> Any:
-    n = 0
-    for slot in range(len(values)):
-        n = policy.push(heap, score, n, slot, values[slot], order)
-    return n
-
-
-@kernel
-def offer_all(best: Any, score: Any, values: Any, order: Any) -> Any:
-    n = 0
-    for slot in range(len(values)):
-        n = policy.offer(best, score, n, slot, values[slot], order)
-    return n
 
 
 @kernel
@@ -38,42 +18,6 @@ def block_seen(blocked: Any, mark: Any, slot_of: Any, seen: Any, at: Any, c: Any
 @kernel
 def allowed(blocked: Any, mark: Any, available: Any, slot: Any) -> Any:
     return policy.allowed(blocked, mark, available, slot)
-
-
-def sorted_best(values: list[float], order: list[int], k: int) -> list[int]:
-    return sorted(range(len(values)), key=lambda s: (-values[s], order[s]))[:k]
-
-
-def arrays(values: list[float], k: int) -> tuple[Any, Any, Any, Any]:
-    order = [(7 * s + 3) % 41 for s in range(len(values))]
-    return (
-        np.full(k, -1, np.int32),
-        np.zeros(k, np.float32),
-        np.array(values, np.float32),
-        np.array(order, np.uint64),
-    )
-
-
-@settings(deadline=None)
-@given(values=SCORES, k=st.integers(1, 12))
-def test_offered_items_stay_sorted_with_ties_by_id(values: list[float], k: int) -> None:
-    best, score, column, order = arrays(values, k)
-    filled = offer_all(best, score, column, order)
-    expected = sorted_best(values, order.tolist(), k)
-    assert best[:filled].tolist() == expected
-    assert score[:filled].tolist() == [values[s] for s in expected]
-
-
-@settings(deadline=None)
-@given(values=SCORES, k=st.integers(1, 12))
-def test_a_heap_keeps_the_best_with_ties_by_id(values: list[float], k: int) -> None:
-    heap, score, column, order = arrays(values, k)
-    n = push_all(heap, score, column, order)
-    expected = sorted_best(values, order.tolist(), k)
-    assert sorted(heap[:n].tolist()) == sorted(expected)
-    assert all(score[j] == values[heap[j]] for j in range(n))
-    if n == k:
-        assert heap[0] == expected[-1]
 
 
 def test_the_items_that_a_user_had_are_blocked() -> None:

@@ -1,0 +1,134 @@
+"""The best of many: by a heap or a sorted list as they come, by partition when all are there.
+
+In: slots with their scores. Out: the slots of the highest scores; ties go to the lower item id. Never allocates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.base import F32, I32, U64
+from models.kernels import inner
+
+
+@inner
+def nth(values: Any, n: int) -> Any:
+    """The n-th smallest value (0 the smallest); the values are shuffled on the way (Hoare's FIND, CACM 1961)."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        a, b, m = values[low], values[high], values[(low + high) >> 1]
+        pivot = max(min(a, b), min(max(a, b), m))
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if n <= j:
+            high = j
+        elif n >= i:
+            low = i
+        else:
+            break
+    return values[n]
+
+
+@inner
+def best(
+    slots: I32, values: F32, n: int, order: U64, k: int, work: F32, heap: I32, heap_score: F32, out: I32
+) -> int:
+    """Fill `out` with the k best of the first n (slot, value); how many they are.
+
+    They stand as they stood before; where not all of those that tie for the last places fit, the lower ids come last.
+    `work` [>= n], `heap` and `heap_score` [>= k] are scratch.
+    """
+    if n <= k:
+        for i in range(n):
+            out[i] = slots[i]
+        return n
+    for i in range(n):
+        work[i] = values[i]
+    bound = nth(work[:n], n - k)
+    above = 0
+    for i in range(n):
+        above += 1 if values[i] > bound else 0
+    ties = 0
+    for i in range(n):
+        ties += 1 if values[i] == bound else 0
+    fit = above + ties == k
+    filled = 0
+    for i in range(n):
+        if values[i] > bound or (fit and values[i] == bound):
+            out[filled] = slots[i]
+            filled += 1
+    if not fit:
+        held, tied, tied_score = 0, heap[: k - above], heap_score[: k - above]
+        for i in range(n):
+            if values[i] == bound:
+                held = push(tied, tied_score, held, slots[i], bound, order)
+        for i in range(held):
+            out[filled + i] = tied[i]
+    return k
+
+
+@inner
+def push(heap: I32, score: F32, n: int, slot: int, value: float, order: U64) -> int:
+    """Keep the best in a heap whose root is the worst of them; ties go to the lower item id. How many are kept."""
+    if n == len(heap):
+        root = heap[0]
+        if value < score[0] or (value == score[0] and order[slot] >= order[root]):
+            return n
+        at = 0
+        while True:
+            child = 2 * at + 1
+            if child >= n:
+                break
+            right = child + 1
+            if right < n and (
+                score[right] < score[child]
+                or (score[right] == score[child] and order[heap[right]] > order[heap[child]])
+            ):
+                child = right
+            if score[child] > value or (score[child] == value and order[heap[child]] < order[slot]):
+                break
+            heap[at], score[at] = heap[child], score[child]
+            at = child
+        heap[at], score[at] = slot, value
+        return n
+    at = n
+    while at > 0:
+        parent = (at - 1) // 2
+        if score[parent] < value or (score[parent] == value and order[heap[parent]] > order[slot]):
+            break
+        heap[at], score[at] = heap[parent], score[parent]
+        at = parent
+    heap[at], score[at] = slot, value
+    return n + 1
+
+
+@inner
+def offer(best: I32, score: F32, filled: int, slot: int, value: float, order: U64) -> int:
+    """Insert an item into the k best so far, sorted; ties go to the lower item id. How many are filled."""
+    k = len(best)
+    if filled == k:
+        last = best[k - 1]
+        if value < score[k - 1] or (value == score[k - 1] and order[slot] >= order[last]):
+            return filled
+        at = k - 1
+    else:
+        at = filled
+        filled += 1
+    while at > 0:
+        other = best[at - 1]
+        if value < score[at - 1] or (value == score[at - 1] and order[slot] >= order[other]):
+            break
+        best[at] = other
+        score[at] = score[at - 1]
+        at -= 1
+    best[at] = slot
+    score[at] = value
+    return filled
