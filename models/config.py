@@ -50,7 +50,7 @@ class CovisitSettings(Section):
     back: tuple[Fraction, Fraction] = (0.5, 0.3)
     shrinkage: float = Field(20.0, gt=0)
     popularity: Fraction = 0.3
-    max_neighbours: int = Field(1024, ge=16, le=8192)
+    max_neighbours: int = Field(512, ge=16, le=8192)
     readings: tuple[Reading, ...] = (
         Reading(matrix=0, items=30, decay=0.8, row_power=0.8, column_power=0.3, tail=0.03),
         Reading(matrix=0, items=10, decay=0.5, row_power=0.5, column_power=0.1),
