@@ -9,7 +9,7 @@ with w_k = decay^(k-1) + tail, R and C the sums of rows and columns, s the shrin
 power-normalised counts (Aiolli, RecSys 2013) that backs off to popularity.
 
 A row keeps its neighbours in the order of their arrival (that order is state: sums over it are the same after a
-restart) beside a small hash index. A full row drops the lightest eighth.
+restart) beside a small hash index. A full row drops the lightest quarter.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _grow(c: Covisit, slot: int) -> None:
 
 @inner
 def _shed(c: Covisit, slot: int) -> None:
-    """Drop the lightest eighth of a full row; of equals, those with the higher number."""
+    """Drop the lightest quarter of a full row; of equals, those with the higher number."""
     at, n = c.at[slot], c.n[slot]
     mass = np.empty(n, np.float32)
     for p in range(n):
@@ -160,7 +160,7 @@ def _shed(c: Covisit, slot: int) -> None:
     order = mass.view(np.uint32).astype(np.uint64)
     for p in range(n):
         order[p] = (order[p] << np.uint64(32)) | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(c.keys[at + p]))
-    last = selection.nth(order.copy(), max(1, n // 8) - 1)
+    last = selection.nth(order.copy(), max(1, n // 4) - 1)
     kept = 0
     for p in range(n):
         if order[p] > last:
