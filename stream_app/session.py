@@ -77,8 +77,13 @@ class Session:
         self._figures_at = 0.0
         self._telling: asyncio.Task[None] | None = None
         self._careful = marker.restarts >= settings.worker.restarts_before_bisect
-        self._ahead = ReadAhead(self._poll, pipeline.decoder.decode, self._most)
+        self._ahead = ReadAhead(self._poll, pipeline.decoder.decode)
         self.backlog: list[ConsumerRecord] = []
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether a batch beyond the one in hand was begun."""
+        return self._ahead.begun
 
     async def work(self, go_on: Callable[[], bool]) -> None:
         """Turn after turn while `go_on`.
@@ -107,7 +112,7 @@ class Session:
         if self._followers.paused:
             await asyncio.sleep(self._worker.poll_ms / 1000)
         else:
-            polled = self._take_backlog() or await self._next()
+            polled = self._take_backlog() or await self._ahead.take()
             if polled.records:
                 await self._process(polled)
             if self._between.refresh_is_due and self._lag() <= self._worker.batch_events:
@@ -117,17 +122,10 @@ class Session:
         self._show_figures()
 
     # -- step 2 ----------------------------------------------------------------------------------------------
-    async def _next(self) -> Polled:
-        if self._careful:  # nothing beyond the batch in hand, should it end the worker again
-            return Polled(await self._poll(self._most()), time.time() * 1000)
-        return await self._ahead.take()
-
-    def _most(self) -> int:
-        return MAX_BATCH if self._lag() >= self._worker.lag_coalesce else self._worker.batch_events
-
-    async def _poll(self, limit: int) -> list[ConsumerRecord]:
+    async def _poll(self) -> list[ConsumerRecord]:
         self._reach("2-before")
-        records = await self._reader.poll(limit)
+        coalesce = self._lag() >= self._worker.lag_coalesce
+        records = await self._reader.poll(MAX_BATCH if coalesce else self._worker.batch_events)
         if records:
             self._reach("2-after")
         return records
@@ -167,6 +165,8 @@ class Session:
         lag = self._lag()
         rerank = lag < self._worker.lag_skip_rerank
         coalesce = lag >= self._worker.lag_coalesce
+        if lag >= self._worker.batch_events and not self._careful:
+            self._ahead.start()
         self._metrics.shedding.set((not rerank) + coalesce)
         self._marker.batch({(r.topic, r.partition): r.offset + 1 for r in records})
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What is read ahead comes once and in order; a whole batch comes decoded; what is not taken leaves no trace."""
+"""What is read ahead comes once, in order, decoded; what is not taken leaves no trace."""
 
 from __future__ import annotations
 
@@ -11,121 +11,94 @@ import pytest
 
 from stream_app.read_ahead import ReadAhead
 
-MOST = 4
-
 
 class Log:
-    """Records that come when they are told to, and how they were asked for."""
+    """Batches to poll; the calls that were made."""
 
-    def __init__(self) -> None:
-        self.coming: asyncio.Queue[Any] = asyncio.Queue()
-        self.asked: list[int] = []
+    def __init__(self, *batches: list[Any]) -> None:
+        self.batches = list(batches)
         self.decoded: list[list[Any]] = []
 
-    async def poll(self, limit: int) -> list[Any]:
-        self.asked.append(limit)
-        records = await self.coming.get()
-        if isinstance(records, Exception):
-            raise records
-        assert len(records) <= limit
-        return list(records)
+    async def poll(self) -> list[Any]:
+        await asyncio.sleep(0)
+        batch = self.batches.pop(0) if self.batches else []
+        if batch == ["broken"]:
+            raise OSError("the broker went away")
+        return batch
 
     def decode(self, records: list[Any], received_ms: float) -> Any:
         self.decoded.append(records)
         return SimpleNamespace(records=records, received_ms=received_ms)
 
-    async def comes(self, *batches: Any) -> None:
-        """Let these be polled, and whatever follows from it happen."""
-        for batch in batches:
-            self.coming.put_nowait(batch)
-        for _ in range(5 + 5 * len(batches)):
-            await asyncio.sleep(0)
 
-
-def with_ahead(work: Callable[[ReadAhead, Log], Coroutine[Any, Any, None]]) -> None:
+def with_ahead(log: Log, work: Callable[[ReadAhead], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
-        log = Log()
-        ahead = ReadAhead(log.poll, log.decode, lambda: MOST)
+        ahead = ReadAhead(log.poll, log.decode)
         try:
-            await work(ahead, log)
+            await work(ahead)
         finally:
             await ahead.close()
 
     asyncio.run(run())
 
 
-def test_what_comes_while_a_batch_is_worked_on_is_the_next_batch() -> None:
-    async def work(ahead: ReadAhead, log: Log) -> None:
-        await log.comes([1])
-        assert (await ahead.take()).records == [1]
-        await log.comes([2], [3])
-        assert ahead.waiting == 2
-        polled = await ahead.take()
-        assert (polled.records, polled.decoded) == ([2, 3], None)
-        assert ahead.waiting == 0
-        await log.comes([4])
-        assert (await ahead.take()).records == [4]
+def test_batches_come_in_order_and_those_read_ahead_are_decoded() -> None:
+    log = Log([1, 2], [3], [4])
 
-    with_ahead(work)
+    async def work(ahead: ReadAhead) -> None:
+        first = await ahead.take()
+        ahead.start()
+        ahead.start()  # begun already: no second batch
+        second, third = await ahead.take(), await ahead.take()
+        assert [first.records, second.records, third.records] == [[1, 2], [3], [4]]
+        assert (first.decoded, third.decoded) == (None, None)
+        assert second.decoded is not None
+        assert second.decoded.received_ms == second.received_ms
+
+    with_ahead(log, work)
+    assert log.decoded == [[3]]
 
 
-def test_a_whole_batch_comes_decoded_and_nothing_is_read_beyond_it() -> None:
-    async def work(ahead: ReadAhead, log: Log) -> None:
-        await log.comes([1])
+def test_what_waits_is_counted_until_it_is_taken() -> None:
+    async def work(ahead: ReadAhead) -> None:
+        assert (ahead.begun, ahead.waiting) == (False, 0)
+        ahead.start()
+        assert (ahead.begun, ahead.waiting) == (True, 0)
+        assert ahead._task is not None
+        await asyncio.wait({ahead._task})
+        assert ahead.waiting == 3
         await ahead.take()
-        await log.comes([2, 3], [4, 5])
-        assert ahead.waiting == 4
-        asked = len(log.asked)
-        await log.comes([6])
-        assert len(log.asked) == asked
-        polled = await ahead.take()
-        assert polled.records == [2, 3, 4, 5]
-        assert polled.decoded is not None
-        assert polled.decoded.received_ms == polled.received_ms
-        assert log.decoded == [[2, 3, 4, 5]]
-        assert (await ahead.take()).records == [6]
+        assert (ahead.begun, ahead.waiting) == (False, 0)
 
-    with_ahead(work)
-
-
-def test_no_more_is_asked_for_than_a_batch_lacks() -> None:
-    async def work(ahead: ReadAhead, log: Log) -> None:
-        await log.comes([1])
-        await ahead.take()
-        await log.comes([2], [3, 4])
-        assert (log.asked[0], log.asked[-1]) == (MOST, MOST - 3)
-
-    with_ahead(work)
+    with_ahead(Log([1, 2, 3]), work)
 
 
 def test_an_empty_poll_is_an_empty_batch() -> None:
-    async def work(ahead: ReadAhead, log: Log) -> None:
-        await log.comes([])
+    async def work(ahead: ReadAhead) -> None:
+        ahead.start()
         polled = await ahead.take()
         assert (polled.records, polled.decoded) == ([], None)
 
-    with_ahead(work)
+    with_ahead(Log(), work)
 
 
-def test_a_poll_that_fails_is_told_after_what_came_before_it() -> None:
-    async def work(ahead: ReadAhead, log: Log) -> None:
-        await log.comes([1])
-        await ahead.take()
-        await log.comes([2], OSError("the broker went away"))
-        assert (await ahead.take()).records == [2]
+def test_a_poll_that_fails_is_told_where_the_batch_is_taken() -> None:
+    async def work(ahead: ReadAhead) -> None:
+        ahead.start()
+        await asyncio.sleep(0.01)
+        assert ahead.waiting == 0
         with pytest.raises(OSError, match="went away"):
             await ahead.take()
-        await log.comes([3])
-        assert (await ahead.take()).records == [3]
+        assert (await ahead.take()).records == [5]
 
-    with_ahead(work)
+    with_ahead(Log(["broken"], [5]), work)
 
 
 def test_closing_forgets_what_was_not_taken() -> None:
-    async def work(ahead: ReadAhead, log: Log) -> None:
-        await log.comes([1])
-        await ahead.take()
-        await log.comes([2])
-        assert log.decoded == []
+    log = Log([1], [2])
 
-    with_ahead(work)
+    async def work(ahead: ReadAhead) -> None:
+        ahead.start()
+
+    with_ahead(log, work)
+    assert log.decoded == []
