@@ -228,9 +228,8 @@ def learn(
     `dirty` gets `flag` for each row that changed. The caller made sure of room in the arena (`needs`). `probe`
     [2, 2 * 50] is scratch.
 
-    Nearly all the time goes into waiting for memory. So all cells are read first, then all keys, then all weights:
-    loads that do not depend on each other are under way at the same time. What is not found at its first cell is
-    looked for, or appended, after that.
+    Three passes: where each pair's first cell is, the sums and what is found there, and then the pairs that lie
+    further on or are new. What is found grows before a full row sheds, so shedding sees the whole event.
     """
     keys, weights, table = c.keys, c.weight, c.cells
     mine = number[slot]
