@@ -54,7 +54,7 @@ class CovisitSettings(Section):
     readings: tuple[Reading, ...] = (
         Reading(matrix=0, items=30, decay=0.8, row_power=0.8, column_power=0.3, tail=0.03),
         Reading(matrix=0, items=10, decay=0.5, row_power=0.5, column_power=0.1),
-        Reading(matrix=0, items=50, decay=0.9, row_power=0.5, column_power=0.5, tail=0.05),
+        Reading(matrix=0, items=30, decay=0.9, row_power=0.5, column_power=0.5, tail=0.05),
         Reading(matrix=1, items=5, decay=0.5, row_power=0.7, column_power=0.1),
         Reading(matrix=1, items=1, decay=1.0, row_power=0.7, column_power=0.0),
     )
@@ -94,7 +94,7 @@ class BlendSettings(Section):
     lr: float = Field(0.15, ge=0)
     accumulator: float = Field(50.0, gt=0)
     learn_within: int = Field(50, ge=1, description="learn only when the target ranks under this")
-    share: Fraction = 0.25
+    share: Fraction = Field(0.1, description="of the events teach the blend")
     share_all_until: int = Field(
         50_000, ge=0, description="every event teaches until this many were accepted"
     )
@@ -131,9 +131,9 @@ class ModelSettings(Section):
 
     max_items: int = Field(200_000, ge=16, le=5_000_000)
     max_cached_users: int = Field(100_000, ge=16)
-    candidates: int = Field(200, ge=10, le=2000, description="taken from co-visitation before the blend")
+    candidates: int = Field(100, ge=10, le=2000, description="taken from co-visitation before the blend")
     dense_candidates: int = Field(
-        50, ge=0, le=500, description="taken from each model that scores every item (0: none)"
+        0, ge=0, le=500, description="taken from each model that scores every item (0: none)"
     )
     dense_limit: int = Field(20_000, ge=0, description="... as long as no more items than this are known")
     sequence: SequenceSettings = SequenceSettings()

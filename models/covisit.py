@@ -48,7 +48,8 @@ class Readings(NamedTuple):
     """The readings as arrays, one lane each."""
 
     lanes: I32  # [readings] lane of each reading
-    second_items: int  # history items that readings of the second matrix look at
+    any_items: int  # history items that any reading looks at
+    second_items: int  # ... that readings of the second matrix do
     matrix: I32  # by lane, as all that follow
     items: I32
     row_power: F32
@@ -102,6 +103,7 @@ def readings(settings: CovisitSettings) -> Readings:
         gain[m, : settings.window[m]] = settings.decay[m] ** np.arange(settings.window[m])
     return Readings(
         lanes=lanes,
+        any_items=max([r.items for r in settings.readings], default=0),
         second_items=max([r.items for r in of_matrix[1]], default=0),
         matrix=np.repeat(np.arange(2, dtype=np.int32), HALF),
         items=items,
@@ -376,7 +378,7 @@ def accumulate(
     """
     found = 0
     this = np.int32(mark)
-    for k in range(n):
+    for k in range(min(n, r.any_items)):
         row = history[k]
         if row < 0:
             continue
