@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -32,8 +32,9 @@ class SequenceSettings(Section):
 
 
 class Reading(Section):
-    """One way to read a co-visitation matrix (see `models.covisit`)."""
+    """One way to read a co-visitation matrix (see `models.covisit`); lists credit it as `covisit-NAME`."""
 
+    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$")
     matrix: Literal[0, 1]
     items: int = Field(ge=1, le=50)
     decay: Fraction
@@ -52,12 +53,19 @@ class CovisitSettings(Section):
     popularity: Fraction = 0.3
     max_neighbours: int = Field(512, ge=16, le=8192)
     readings: tuple[Reading, ...] = (
-        Reading(matrix=0, items=30, decay=0.8, row_power=0.8, column_power=0.3, tail=0.03),
-        Reading(matrix=0, items=10, decay=0.5, row_power=0.5, column_power=0.1),
-        Reading(matrix=0, items=30, decay=0.9, row_power=0.5, column_power=0.5, tail=0.05),
-        Reading(matrix=1, items=5, decay=0.5, row_power=0.7, column_power=0.1),
-        Reading(matrix=1, items=1, decay=1.0, row_power=0.7, column_power=0.0),
+        Reading(name="broad", matrix=0, items=30, decay=0.8, row_power=0.8, column_power=0.3, tail=0.03),
+        Reading(name="near", matrix=0, items=10, decay=0.5, row_power=0.5, column_power=0.1),
+        Reading(name="profile", matrix=0, items=30, decay=0.9, row_power=0.5, column_power=0.5, tail=0.05),
+        Reading(name="session", matrix=1, items=5, decay=0.5, row_power=0.7, column_power=0.1),
+        Reading(name="next", matrix=1, items=1, decay=1.0, row_power=0.7, column_power=0.0),
     )
+
+    @field_validator("readings")
+    @classmethod
+    def _named_apart(cls, readings: tuple[Reading, ...]) -> tuple[Reading, ...]:
+        if len({r.name for r in readings}) < len(readings):
+            raise ValueError("two readings have the same name")
+        return readings
 
 
 class PopularitySettings(Section):

@@ -20,6 +20,7 @@ from models.catalogue import HEAD, OUTPUT, ROW, Catalogue
 from models.columns import grown
 from models.config import ModelSettings
 from models.randomness import hash64
+from models.ranking_apart import RankingApart
 from models.users import HISTORY, Histories, UserTable
 from models.vocabulary import Actions
 
@@ -149,7 +150,7 @@ class Recommender:
         self._fixed = _fixed(settings, scale, seed)
         lives = settings.popularity.half_lives
         self.sources: tuple[str, ...] = (
-            *(f"covisit-{r.matrix}-{r.items}" for r in settings.covisit.readings),
+            *(f"covisit-{r.name}" for r in settings.covisit.readings),
             *(f"popularity-{life}" if life else "popularity" for life in lives),
             "asymmetric-mf",
             "biased-mf",
@@ -176,6 +177,7 @@ class Recommender:
             totals=np.zeros(len(totals.NAMES)),
         )
         self._scratch = self._new_scratch(slots)
+        self._ranking = RankingApart(self._fixed, settings.asymmetric_mf.factors)
         self._room = covisit.needs(settings.covisit)
         self._histories = _new_histories(0)
         self._reranker: Reranker | None = None
@@ -260,6 +262,10 @@ class Recommender:
             before, after, frozen_after, h,
         )  # fmt: skip
         out = self._new_output(int(np.count_nonzero(list_at & accepted)))
+        # Where nothing reads the ranking factors during the batch, they are learned beside everything else.
+        apart = self._fixed.blend_lr == 0.0 and not list_at.any()
+        if apart:
+            self._ranking.begin(self._state, columns, self.catalogue.slot_of)
         at = 0
         while at < n:
             at = stream.run(
@@ -267,12 +273,14 @@ class Recommender:
                 self.catalogue.slot_of, self._room, columns, at,
                 self._none if plan is None else self._reranked,
                 self._none if frozen_plan is None else self._frozen_reranked,
-                self._baselines, because, out,
+                self._baselines, because, apart, out,
             )  # fmt: skip
             if at < n:
                 self._state = self._state._replace(
                     covisit=covisit.with_room(self._state.covisit, 2 * self._room)
                 )
+        if apart:
+            self._ranking.join(self._state)
         return Outcome(h.status.copy(), self._lists(out, batch.user))
 
     def refresh(self, slots: I32, *, counted: bool = True) -> Lists:

@@ -351,9 +351,9 @@ def _teach_blend(
 @part
 def _learn(
     state: State, fixed: Fixed, x: Scratch, users: UserColumns, c: Columns, e: int, slot: int, slot_of: I32,
-    slots: int, stream: U64,
+    slots: int, stream: U64, ranking_apart: bool,
 ) -> None:  # fmt: skip
-    """Every online model learns one event."""
+    """Every online model learns one event; asymmetric MF does not where it is taught elsewhere."""
     t, items = state.totals, state.items
     weight = c.weight[e]
     clock = int(t[totals.ACCEPTED])
@@ -367,12 +367,12 @@ def _learn(
         t[totals.COVISIT_MASS] += covisit.learn(
             state.covisit, fixed.readings, slot, items.number, x.history, n, weight, items.dirty, ROW, x.probe
         )
-    if weight != 0.0:
+    if weight != 0.0 and not ranking_apart:
         asymmetric_mf.learn(
             state.amf, fixed.amf, slot, slots, items.born, x.history, n, weight, stream,
             x.user, x.user_gradient, x.drawn, x.logit, items.dirty, HEAD, OUTPUT,
         )  # fmt: skip
-        t[totals.RANKED_UPDATES] += 1.0
+    t[totals.RANKED_UPDATES] += 1.0 if weight != 0.0 else 0.0
     value = c.value[e]
     if not math.isnan(value):
         error = biased_mf.learn(
@@ -406,9 +406,13 @@ def run(
     frozen: Reranked,
     baselines: Baselines,
     explain: bool,
+    ranking_apart: bool,
     out: Output,
 ) -> int:
-    """Run the batch from row `start` on; the first row not run, before which the co-visitation needs room."""
+    """Run the batch from row `start` on; the first row not run, before which the co-visitation needs room.
+
+    `ranking_apart`: asymmetric MF learns elsewhere (`models.ranking_apart`), so that no list can be made.
+    """
     t = state.totals
     for e in range(start, len(c.user)):
         if len(state.covisit.keys) - state.covisit.header[0] < room_needed:
@@ -438,7 +442,7 @@ def run(
                 )  # fmt: skip
         slots = max(slots, slot + 1)
         t[totals.SLOTS_USED] = slots
-        _learn(state, fixed, x, users, c, e, slot, slot_of, slots, stream)
+        _learn(state, fixed, x, users, c, e, slot, slot_of, slots, stream, ranking_apart)
         t[totals.ACCEPTED] += 1.0
         # Events are counted, not lists: a redo that cuts its batches elsewhere gives what it repeats the same
         # revision, and what is newer a higher one.

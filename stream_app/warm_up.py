@@ -45,6 +45,7 @@ def warm_up(settings: Settings) -> None:
     for start in (0, 3):
         records = [_MadeUp(topic, n, (event % n).encode()) for n in range(start, start + 3)]
         pipeline.process(records, received_ms=1.0)
+    pipeline.process(records, received_ms=1.0, lists=False)
     pipeline.refresh(["u"])
     recommender.take_dirty()
     took = time.monotonic() - started

@@ -290,7 +290,12 @@ def test_more_room_keeps_the_rows(taught: tuple[Matrix, Pairs]) -> None:
     ("settings", "message"),
     [
         (
-            CovisitSettings(readings=(Reading(matrix=0, items=1, decay=1, row_power=1, column_power=0),) * 5),
+            CovisitSettings(
+                readings=tuple(
+                    Reading(name=name, matrix=0, items=1, decay=1, row_power=1, column_power=0)
+                    for name in "abcde"
+                )
+            ),
             "four|4",
         ),
         (CovisitSettings(window=(51, 3)), "beyond the 50"),

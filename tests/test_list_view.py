@@ -14,7 +14,7 @@ TITLES = {"1": "Fargo (1996)", "2": "Heat [1995]"}
 
 def record(reason: str = "event", models: dict[str, str] | None = None) -> Recommendation:
     items = [
-        RecommendedItem(item_id="2", score=0.5, source="covisit-0-50", because=Because(item_id="1")),
+        RecommendedItem(item_id="2", score=0.5, source="covisit-profile", because=Because(item_id="1")),
         RecommendedItem(item_id="9", score=0.4, source="popularity-500", because=Because(text="popular now")),
     ]
     return Recommendation(
