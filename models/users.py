@@ -312,7 +312,6 @@ class UserTable:
                 self.columns = grown(self.columns, rows, self._fill)
                 self.hashes = np.concatenate([self.hashes, np.zeros(rows - len(self.hashes), np.uint64)])
         self._slot[user_id] = slot
-        self._clear(slot)
         self.hashes[slot] = hash64(user_id)
         self.columns.partition[slot] = partition
         self.columns.last_used[slot] = self._tick
@@ -348,8 +347,8 @@ class UserTable:
         self._tick += 1
         self.columns.last_used[batch.user] = self._tick
         need = 2 * arena.block_size(SEEN_RING_CLASS) + 16 * len(batch)
-        for u in np.unique(batch.user):
-            need += 2 * arena.block_size(max(0, int(self.columns.seen_class[u]))) * 2
+        classes = np.maximum(self.columns.seen_class[np.unique(batch.user)], 0)
+        need += 4 * int((arena.SMALLEST << classes.astype(np.int64)).sum())
         while arena.room(self.header, self.seen) < need:
             self.seen = np.concatenate([self.seen, np.full(len(self.seen), -1, np.int32)])
         _advance(

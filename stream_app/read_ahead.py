@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from aiokafka import ConsumerRecord
 
 from stream_app.decode import Decoded
+from stream_app.state import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,24 @@ class Polled:
 
     Attributes:
         received_ms: the clock when they did.
+        ends: the offset after the last of each partition.
         decoded: the same records as columns, where there was time for it.
     """
 
     records: list[ConsumerRecord]
     received_ms: float
+    ends: dict[Position, int]
     decoded: Decoded | None = None
+
+
+def polled(records: list[ConsumerRecord], received_ms: float) -> Polled:
+    """Records with their ends, not decoded."""
+    return Polled(records, received_ms, ends_of(records))
+
+
+def ends_of(records: Sequence[ConsumerRecord]) -> dict[Position, int]:
+    """The offset after the last record of each partition; those of one partition are in the order of their offsets."""
+    return {(record.topic, record.partition): record.offset + 1 for record in records}
 
 
 class ReadAhead:
@@ -75,7 +88,7 @@ class ReadAhead:
         """
         if self._task is None:
             records = await self._poll()
-            return Polled(records, time.time() * 1000)
+            return polled(records, time.time() * 1000)
         try:
             return await self._task
         finally:
@@ -85,10 +98,13 @@ class ReadAhead:
         records = await self._poll()
         received_ms = time.time() * 1000
         if not records:
-            return Polled(records, received_ms)
-        loop = asyncio.get_running_loop()
-        decoded = await loop.run_in_executor(self._thread, self._decode, records, received_ms)
-        return Polled(records, received_ms, decoded)
+            return polled(records, received_ms)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._decoded, records, received_ms
+        )
+
+    def _decoded(self, records: list[ConsumerRecord], received_ms: float) -> Polled:
+        return Polled(records, received_ms, ends_of(records), self._decode(records, received_ms))
 
     async def close(self) -> None:
         """Forget what was read ahead."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from aiokafka import ConsumerRecord
@@ -22,7 +22,7 @@ from stream_app.freshness import WorkerMetrics
 from stream_app.log_reader import LogReader
 from stream_app.pipeline import MAX_BATCH, Pipeline
 from stream_app.publish import LOG_APPEND_TIME, Publisher
-from stream_app.read_ahead import Polled, ReadAhead
+from stream_app.read_ahead import Polled, ReadAhead, ends_of, polled
 from stream_app.refusals import DeadLetter
 from stream_app.settings import Settings
 from stream_app.state import Position, StateStore
@@ -112,9 +112,9 @@ class Session:
         if self._followers.paused:
             await asyncio.sleep(self._worker.poll_ms / 1000)
         else:
-            polled = self._take_backlog() or await self._ahead.take()
-            if polled.records:
-                await self._process(polled)
+            batch = self._take_backlog() or await self._ahead.take()
+            if batch.records:
+                await self._process(batch)
             if self._between.refresh_is_due and self._lag() <= self._worker.batch_events:
                 self._moved = await self._between.refresh() or self._moved
         if self._commit_is_due():
@@ -141,40 +141,42 @@ class Session:
         suspects = self._careful and self._marker.is_suspect(self.backlog[0])
         count = 1 if suspects else self._worker.batch_events
         taken, self.backlog = self.backlog[:count], self.backlog[count:]
-        return Polled(taken, time.time() * 1000)
+        return polled(taken, time.time() * 1000)
 
     # -- steps 3 to 5 ----------------------------------------------------------------------------------------
-    async def _process(self, polled: Polled) -> None:
+    async def _process(self, batch: Polled) -> None:
         culprits = self._marker.culprits
-        good = polled
+        good = batch
         if culprits:
-            await self._divert([record for record in polled.records if place(record) in culprits])
-            spared = [record for record in polled.records if place(record) not in culprits]
-            good = Polled(spared, polled.received_ms)
+            await self._divert([record for record in batch.records if place(record) in culprits])
+            spared = [record for record in batch.records if place(record) not in culprits]
+            good = polled(spared, batch.received_ms)
         while good.records:
             taken = await self._process_good(good)
-            self._advance(good.records[:taken])
-            good = Polled(good.records[taken:], polled.received_ms)
-            if good.records:
-                await self.commit()
+            if taken == len(good.records):
+                self._advance(good.ends)
+                break
+            self._advance(ends_of(good.records[:taken]))
+            good = polled(good.records[taken:], batch.received_ms)
+            await self.commit()
         if culprits:
-            self._advance(polled.records)
+            self._advance(batch.ends)
 
-    async def _process_good(self, polled: Polled) -> int:
-        records = polled.records
+    async def _process_good(self, batch: Polled) -> int:
+        records = batch.records
         lag = self._lag()
         rerank = lag < self._worker.lag_skip_rerank
         coalesce = lag >= self._worker.lag_coalesce
         if lag >= self._worker.batch_events and not self._careful:
             self._ahead.start()
         self._metrics.shedding.set((not rerank) + coalesce)
-        self._marker.batch({(r.topic, r.partition): r.offset + 1 for r in records})
+        self._marker.batch(batch.ends)
         started = time.perf_counter()
         work = partial(
             self._pipeline.process,
             records,
-            received_ms=polled.received_ms,
-            decoded=polled.decoded,
+            received_ms=batch.received_ms,
+            decoded=batch.decoded,
             rerank=rerank,
             coalesce=coalesce,
         )
@@ -208,9 +210,8 @@ class Session:
             log.error("a record that breaks the pipeline every time is dead-lettered: %s", letter)
         await self._publisher.dead_letters(letters)
 
-    def _advance(self, records: Sequence[ConsumerRecord]) -> None:
-        for record in records:
-            self._done[record.topic, record.partition] = record.offset + 1
+    def _advance(self, ends: Mapping[Position, int]) -> None:
+        self._done.update(ends)
         self._moved = True
 
     # -- steps 6 and 7 ---------------------------------------------------------------------------------------
