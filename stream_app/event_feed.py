@@ -31,6 +31,8 @@ log = logging.getLogger("headrace.trainer")
 
 BATCH = 2_000
 POLL_MS = 200
+FETCH_BYTES, FETCH_WAIT_MS = 1 << 16, 500
+"""The broker answers when it has so much, or after so long: a trainer is in no hurry, and small batches are dear."""
 LOOK_S = 30.0
 
 
@@ -55,7 +57,8 @@ class EventFeed:
         self._consumer = AIOKafkaConsumer(
             auto_offset_reset="none",
             enable_auto_commit=False,
-            fetch_max_wait_ms=100,
+            fetch_min_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=max(1 << 20, topics.max_message_bytes),
             metadata_max_age_ms=int(LOOK_S * 1000),
             **client_options(broker),
