@@ -79,9 +79,9 @@ class WorkerSettings(Section):
     snapshots: Path | None = None
     batch_events: int = Field(2000, ge=1, le=5000)
     poll_ms: int = Field(20, ge=1, description="longest wait of one fetch")
-    commit_s: float = Field(2.0, gt=0)
-    commit_bytes: int = Field(16 << 20, ge=1 << 16)
-    commit_share: Fraction = Field(0.05, description="commits take at most this share of the time")
+    commit_s: float = Field(5.0, gt=0, description="events of so long are redone from the log after a crash")
+    commit_bytes: int = Field(32 << 20, ge=1 << 16, description="about so much is written at once")
+    commit_share: Fraction = Field(0.02, description="commits take at most this share of the time")
     one_list_per_event: bool = False
     restarts_before_bisect: int = Field(3, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
