@@ -8,23 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 
-from models import asymmetric_mf, biased_mf, blend, covisit, item_rows, popularity, stream, totals
-from models.base import DUPLICATE, F32, F64, I32, I64, U8, Bool, EventBatch, Lists, Outcome
+from models import (
+    asymmetric_mf,
+    biased_mf,
+    blend,
+    covisit,
+    growth,
+    item_rows,
+    meta_row,
+    popularity,
+    stream,
+    totals,
+)
+from models.base import DUPLICATE, F32, I32, I64, Bool, EventBatch, Lists, Outcome
 from models.candidates import Fixed, Reranked, Scratch, State, new_scratch
 from models.catalogue import HEAD, OUTPUT, ROW, Catalogue
-from models.columns import grown
 from models.config import ModelSettings
+from models.evaluation import Baselines
 from models.randomness import hash64
 from models.ranking_apart import RankingApart
-from models.users import HISTORY, Histories, UserTable
+from models.users import HISTORY, Histories, UserTable, new_histories
 from models.vocabulary import Actions
 
 MAX_BATCH = 5000
+META = b"recommender"
+"""Key of what belongs to no single user or item."""
 SAMPLE = 20
 """One user in this many is in the sample for which the frozen first model makes lists."""
 
@@ -69,22 +81,6 @@ class Delta:
     users: list[tuple[int, str, bytes | None]] = field(default_factory=list)
     items: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     meta: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-
-class Meta(msgspec.Struct, frozen=True):
-    """What belongs to no single user or item."""
-
-    totals: list[float]
-    actions: list[str]
-    next_number: int
-    popularity_total: list[float]
-    popularity_base: list[int]
-    popularity_epochs: list[int]
-    popularity_top: list[list[int]]
-    mf_mean: list[float]
-    blend_weight: list[list[float]]
-    blend_square: list[list[float]]
-    unavailable: list[str]
 
 
 def _fixed(settings: ModelSettings, scale: tuple[float, float], seed: int) -> Fixed:
@@ -179,7 +175,7 @@ class Recommender:
         self._scratch = self._new_scratch(slots)
         self._ranking = RankingApart(self._fixed, settings.asymmetric_mf.factors)
         self._room = covisit.needs(settings.covisit)
-        self._histories = _new_histories(0)
+        self._histories = new_histories(0)
         self._reranker: Reranker | None = None
         self._frozen: Reranker | None = None
         self._none = Reranked(
@@ -240,7 +236,7 @@ class Recommender:
         self._own_baselines(batch.user)
         self._meta_dirty = True
         if len(self._histories.status) < n:
-            self._histories = _new_histories(n)
+            self._histories = new_histories(n)
         buffers: tuple[Any, ...] = self._histories
         h = Histories(*(column[:n] for column in buffers))
         reranker = self._reranker if rerank else None
@@ -261,7 +257,7 @@ class Recommender:
             batch.user, batch.item, batch.weight, batch.value, batch.key, batch.offset, list_at, sample,
             before, after, frozen_after, h,
         )  # fmt: skip
-        out = self._new_output(int(np.count_nonzero(list_at & accepted)))
+        out = stream.new_output(int(np.count_nonzero(list_at & accepted)), self.settings.policy.k)
         # Where nothing reads the ranking factors during the batch, they are learned beside everything else.
         apart = self._fixed.blend_lr == 0.0 and not list_at.any()
         if apart:
@@ -293,7 +289,7 @@ class Recommender:
         self._fit()
         self._own_baselines(slots)
         n = len(slots)
-        out = self._new_output(n)
+        out = stream.new_output(n, self.settings.policy.k)
         vectors = np.zeros((n, 1), np.float32)
         if self._reranker is not None:
             vectors = self._current_vectors(self._reranker, self._reranked, slots)
@@ -355,7 +351,7 @@ class Recommender:
             delta.items.append((name, item_rows.id_bytes(slot, self.catalogue.id_at(slot) or "")))
         delta.items.extend(item_rows.dump(self._state, slots, flags))
         if self._meta_dirty or delta.users or delta.items:
-            delta.meta.append((b"recommender", self._meta()))
+            delta.meta.append((META, meta_row.dump(self._state, self.actions, self.catalogue)))
         return delta
 
     def mark_clean(self) -> None:
@@ -372,8 +368,8 @@ class Recommender:
             ValueError: bytes that these settings did not write.
         """
         found = dict(meta)
-        if b"recommender" in found:
-            self._load_meta(msgspec.msgpack.decode(found[b"recommender"], type=Meta))
+        if META in found:
+            self._top_numbers = meta_row.load(found[META], self._state, self.actions, self.catalogue)
         parts = {b"h": item_rows.load_head, b"y": item_rows.load_output, b"c": item_rows.load_row}
         rest: list[tuple[bytes, int, bytes]] = []
         for name, data in items:
@@ -393,73 +389,16 @@ class Recommender:
             parts[kind](self._state, slot, data)
         self.catalogue.columns.dirty[:] = 0
 
-    def _meta(self) -> bytes:
-        s, p = self._state, self._state.popularity
-        number = np.append(s.items.number, np.int32(-1))
-        return msgspec.msgpack.encode(
-            Meta(
-                totals=s.totals.tolist(),
-                actions=self.actions.names,
-                next_number=self.catalogue.next_number,
-                popularity_total=p.total.tolist(),
-                popularity_base=p.base.tolist(),
-                popularity_epochs=p.epochs.tolist(),
-                popularity_top=number[p.top].tolist(),
-                mf_mean=s.mf_mean.tolist(),
-                blend_weight=s.blend.weight.tolist(),
-                blend_square=s.blend.square.tolist(),
-                unavailable=sorted(self.catalogue.unavailable),
-            )
-        )
-
-    def _load_meta(self, m: Meta) -> None:
-        s, p = self._state, self._state.popularity
-        if len(m.totals) != len(s.totals) or len(m.popularity_total) != len(p.total):
-            raise ValueError(
-                "the stored totals have other columns than these settings: other settings wrote them"
-            )
-        self.actions.restore(m.actions)
-        for item_id in m.unavailable:
-            self.catalogue.set_item(item_id, available=False)
-        s.totals[:] = m.totals
-        p.total[:], p.base[:], p.epochs[:] = m.popularity_total, m.popularity_base, m.popularity_epochs
-        s.mf_mean[:] = m.mf_mean
-        s.blend.weight[:], s.blend.square[:] = m.blend_weight, m.blend_square
-        self.catalogue.next_number = m.next_number
-        self._top_numbers = np.asarray(m.popularity_top, np.int64)
-
     # -- room --------------------------------------------------------------------------------------------------
     def _fit(self) -> None:
         """Make room for the items admitted since the last batch, and draw their first vectors."""
         catalogue = self.catalogue
         if catalogue.columns is not self._state.items:
             slots = len(catalogue.columns.number)
-            s = self._state
-            pop, cov = s.popularity, s.covisit
-            mass = np.zeros((slots, pop.mass.shape[1]))
-            mass[: len(pop.mass)] = pop.mass
-            rows = grown(
-                _CovisitRows(
-                    cov.at, cov.size_class, cov.n, cov.row_sum, cov.column_sum, cov.column_factor, cov.stale
-                ),
-                slots,
-                {"size_class": -1, "stale": 1},
-            )
-            mf = grown(_MFRows(s.mf_bias, s.mf), slots)
-            self._state = s._replace(
-                items=catalogue.columns,
-                popularity=pop._replace(mass=mass),
-                covisit=cov._replace(**rows._asdict()),
-                amf=grown(s.amf, slots),
-                mf_bias=mf.bias,
-                mf=mf.vector,
-            )
+            self._state = growth.fitted(self._state, catalogue.columns)
             self._scratch = self._new_scratch(slots)
-            for name in ("_reranked", "_frozen_reranked"):
-                old: Reranked = getattr(self, name)
-                row_of = np.full(slots, -1, np.int32)
-                row_of[: len(old.row_of)] = old.row_of
-                setattr(self, name, old._replace(row_of=row_of))
+            self._reranked = growth.with_slots(self._reranked, slots)
+            self._frozen_reranked = growth.with_slots(self._frozen_reranked, slots)
         if self._scratch.mark[0] > 2_000_000_000:
             self._scratch = self._new_scratch(len(catalogue.columns.number))
         if catalogue.admitted:
@@ -529,17 +468,9 @@ class Recommender:
     def _new_scratch(self, slots: int) -> Scratch:
         return new_scratch(slots, self._fixed, len(self.features), self.settings.asymmetric_mf.factors)
 
-    def _new_output(self, rows: int) -> stream.Output:
-        k = self.settings.policy.k
-        return stream.Output(
-            event=np.zeros(rows, np.int64), items=np.full((rows, k), -1, np.int32),
-            scores=np.zeros((rows, k), np.float32), source=np.zeros((rows, k), np.uint8),
-            because=np.full((rows, k), -1, np.int32), revision=np.zeros(rows, np.int64), n=np.zeros(1, np.int64),
-        )  # fmt: skip
-
-    def _new_baselines(self, users: int) -> stream.Baselines:
+    def _new_baselines(self, users: int) -> Baselines:
         sources = len(self.sources) - 1 if self._baselines_on else 1
-        return stream.Baselines(
+        return Baselines(
             self._baselines_on,
             np.zeros(users, np.uint64),
             np.full((users, sources, self.settings.policy.k), -1, np.int32),
@@ -554,30 +485,3 @@ class Recommender:
             event, users[event] if n and event[0] >= 0 else users[:n], out.revision[:n],
             out.items[:n], out.scores[:n], out.source[:n], out.because[:n],
         )  # fmt: skip
-
-
-class _CovisitRows(NamedTuple):
-    """The columns of `Covisit` that have a row for each item slot."""
-
-    at: I64
-    size_class: I32
-    n: I32
-    row_sum: F64
-    column_sum: F64
-    column_factor: F32
-    stale: U8
-
-
-class _MFRows(NamedTuple):
-    bias: F32
-    vector: F32
-
-
-def _new_histories(n: int) -> Histories:
-    n = max(n, 256)
-    items = np.zeros((n, HISTORY), np.int32)
-    return Histories(
-        status=np.zeros(n, np.uint8), repeat=np.zeros(n, np.uint8), events=np.zeros(n, np.int64),
-        b_items=items, b_n=np.zeros(n, np.int32), b_gap=np.zeros(n, np.uint8), b_seen=np.zeros(n, np.int64),
-        a_items=items.copy(), a_n=np.zeros(n, np.int32), a_gap=np.zeros(n, np.uint8), a_seen=np.zeros(n, np.int64),
-    )  # fmt: skip

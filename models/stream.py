@@ -13,24 +13,21 @@ from typing import NamedTuple
 import numpy as np
 
 from models import asymmetric_mf, biased_mf, blend, covisit, policy, popularity, selection, totals
-from models.base import DUPLICATE, F32, F64, I32, I64, LATE, U8, U64, Bool
+from models.base import DUPLICATE, F32, I32, I64, LATE, U8, U64, Bool
 from models.candidates import (
-    NO_ROWS,
     Fixed,
     Reranked,
     Scratch,
     State,
     describe,
-    products,
     retrieve,
     score,
 )
 from models.catalogue import HEAD, OUTPUT, ROW
+from models.evaluation import Baselines, baseline_lists, item_numbers, measure_list, score_as_served
 from models.kernels import inner, kernel, part
 from models.randomness import mix, uniform
 from models.users import Histories, UserColumns, history_of
-
-LOG2 = math.log(2.0)
 
 
 class Columns(NamedTuple):
@@ -62,140 +59,13 @@ class Output(NamedTuple):
     n: I64  # [1]
 
 
-class Baselines(NamedTuple):
-    """Every single source's last list for each user, and its totals; empty where none are wanted."""
-
-    on: bool
-    owner: U64  # [U] hash of the user whose lists they are
-    lists: I32  # [U, sources, k] item numbers
-    hits: F64  # [sources]
-    ndcg: F64
-
-
-@inner
-def _place(served: I32, number: int) -> int:
-    for j in range(len(served)):
-        if served[j] == number:
-            return j
-    return -1
-
-
-@inner
-def _gain(place: int) -> float:
-    return LOG2 / math.log(place + 2.0) if place >= 0 else 0.0
-
-
-@part
-def _score_as_served(
-    t: F64, users: UserColumns, baselines: Baselines, u: int, number: int, in_sample: bool
-) -> None:
-    t[totals.SCORED] += 1.0
-    place = _place(users.served[u], number)
-    t[totals.HITS] += 1.0 if place >= 0 else 0.0
-    t[totals.NDCG] += _gain(place)
-    popular = _place(users.served_popular[u], number)
-    t[totals.POPULARITY_HITS] += 1.0 if popular >= 0 else 0.0
-    t[totals.POPULARITY_NDCG] += _gain(popular)
-    if in_sample:
-        t[totals.SAMPLE_SCORED] += 1.0
-        t[totals.SAMPLE_HITS] += 1.0 if place >= 0 else 0.0
-        t[totals.SAMPLE_NDCG] += _gain(place)
-        frozen = _place(users.served_frozen[u], number)
-        t[totals.FROZEN_HITS] += 1.0 if frozen >= 0 else 0.0
-        t[totals.FROZEN_NDCG] += _gain(frozen)
-    if baselines.on:
-        for s in range(len(baselines.hits)):
-            place = _place(baselines.lists[u, s], number)
-            if place >= 0:
-                baselines.hits[s] += 1.0
-                baselines.ndcg[s] += _gain(place)
-
-
-@inner
-def _numbers(items_number: I32, best: I32, n: int, out: I32) -> None:
-    for j in range(len(out)):
-        out[j] = items_number[best[j]] if j < n else -1
-
-
-@inner
-def _baseline_lists(
-    state: State,
-    fixed: Fixed,
-    x: Scratch,
-    slots: int,
-    touched: int,
-    n: int,
-    vector: F32,
-    reranked: Reranked,
-    mark: int,
-    out: I32,
-) -> None:
-    """Each single source's own k best over everything that it scores, into `out` [sources, k]."""
-    items = state.items
-    readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
-    best, best_score = x.best, x.best_score
-    blocked, available = x.blocked, items.available
-    for q in range(readings):
-        lane = fixed.readings.lanes[q]
-        filled = 0
-        for t in range(touched):
-            slot = x.touched[t]
-            if blocked[slot] != mark and available[slot] != 0:
-                filled = selection.offer(best, best_score, filled, slot, x.sums[slot, lane], items.order)
-        _numbers(items.number, best, filled, out[q])
-    for p in range(lives):
-        filled = 0
-        for slot in range(slots):
-            mass = state.popularity.mass[slot, p]
-            if mass > 0.0 and blocked[slot] != mark and available[slot] != 0:
-                filled = selection.offer(best, best_score, filled, slot, mass, items.order)
-        _numbers(items.number, best, filled, out[readings + p])
-    for source in range(2):
-        found = 0
-        if source == 0:
-            length = asymmetric_mf.user_vector(
-                state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user
-            )
-            if length > 0.0:
-                found = products(x, items, state.amf.y, state.amf.bias, x.user, NO_ROWS, slots, mark)
-        elif reranked.on:
-            found = products(x, items, reranked.items, reranked.bias, vector, reranked.row_of, slots, mark)
-        filled = 0
-        for i in range(found):
-            filled = selection.offer(best, best_score, filled, x.allowed[i], x.values[i], items.order)
-        _numbers(items.number, best, filled, out[readings + lives + source])
-
-
-@inner
-def _measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) -> None:
-    """Coverage, novelty (-log2 of the popularity share) and distance (1 - cosine of output vectors)."""
-    total = state.popularity.total[fixed.plain]
-    t[totals.LISTS] += 1.0
-    t[totals.ITEMS_LISTED] += filled
-    for j in range(filled):
-        slot = x.best[j]
-        if state.items.shown[slot] == 0:
-            state.items.shown[slot] = 1
-            state.items.dirty[slot] |= HEAD
-            t[totals.ITEMS_SHOWN] += 1.0
-        mass = state.popularity.mass[slot, fixed.plain]
-        if mass > 0.0:
-            t[totals.NOVELTY] -= math.log(mass / total) / LOG2
-    d = state.amf.y.shape[1]
-    summed = np.zeros(d, np.float32)
-    for j in range(filled):
-        y = state.amf.y[x.best[j]]
-        square = asymmetric_mf.dot(y, y)
-        if square > 0.0:
-            scale = np.float32(1.0 / math.sqrt(square))
-            for f in range(d):
-                summed[f] += scale * y[f]
-    pairs = filled * (filled - 1) / 2.0
-    if pairs > 0.0:
-        # the squared length of a sum of n unit vectors is n + 2 times the sum of all their cosines
-        cosines = (float(asymmetric_mf.dot(summed, summed)) - filled) / 2.0
-        t[totals.PAIRS] += pairs
-        t[totals.DISTANCE] += pairs - cosines
+def new_output(rows: int, k: int) -> Output:
+    """Room for so many lists of k items."""
+    return Output(
+        event=np.zeros(rows, np.int64), items=np.full((rows, k), -1, np.int32),
+        scores=np.zeros((rows, k), np.float32), source=np.zeros((rows, k), np.uint8),
+        because=np.full((rows, k), -1, np.int32), revision=np.zeros(rows, np.int64), n=np.zeros(1, np.int64),
+    )  # fmt: skip
 
 
 @inner
@@ -236,7 +106,7 @@ def make_list(
     users.dirty[u] = 1
     out.event[row], out.revision[row] = event, users.revision[u]
     if baselines.on:
-        _baseline_lists(state, fixed, x, slots, touched, n, vector, reranked, mark, baselines.lists[u])
+        baseline_lists(state, fixed, x, slots, touched, n, vector, reranked, mark, baselines.lists[u])
     popularity.exact_top(
         state.popularity, fixed.baseline, slots, x.blocked, mark, items.order, items.available, x.best
     )
@@ -262,7 +132,7 @@ def make_list(
             theirs = x.dense[j] - mean / known if r >= 0 else 0.0
             value = x.scores[j] + x.weights[transformer] * (theirs - x.features[j, transformer])
             filled = selection.offer(x.best, x.best_score, filled, x.slots[j], value, order)
-        _numbers(items.number, x.best, filled, users.served_frozen[u])
+        item_numbers(items.number, x.best, filled, users.served_frozen[u])
     elif in_sample:
         users.served_frozen[u, :] = -1
     filled = 0
@@ -270,10 +140,10 @@ def make_list(
     for j in range(count):
         filled = selection.offer(x.best, x.best_score, filled, x.slots[j], x.scores[j], order)
         top = max(top, x.scores[j])
-    _numbers(items.number, x.best, filled, users.served[u])
+    item_numbers(items.number, x.best, filled, users.served[u])
     if in_sample and not frozen.on:
         users.served_frozen[u, :] = users.served[u]
-    _measure_list(t, state, fixed, x, filled)
+    measure_list(t, state, fixed, x, filled)
     out.items[row, :] = users.served[u]
     if not explain:
         return
@@ -432,7 +302,7 @@ def run(
         if repeat:
             t[totals.REPEATS] += 1.0
         if c.weight[e] > 0.0 and not repeat and c.history.events[e] > 0:
-            _score_as_served(t, users, baselines, u, number, c.in_sample[e])
+            score_as_served(t, users, baselines, u, number, c.in_sample[e])
             young = t[totals.ACCEPTED] < fixed.blend_all_until
             if fixed.blend_lr > 0.0 and (young or uniform(stream, 1 << 20) < fixed.blend_share):
                 _teach_blend(

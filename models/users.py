@@ -208,6 +208,17 @@ def _advance(
             out.a_n[e], out.a_gap[e] = history_of(users, u, weights, out.a_items[e])
 
 
+def new_histories(n: int) -> Histories:
+    """Buffers for a batch of `n` events."""
+    n = max(n, 256)
+    items = np.zeros((n, HISTORY), np.int32)
+    return Histories(
+        status=np.zeros(n, np.uint8), repeat=np.zeros(n, np.uint8), events=np.zeros(n, np.int64),
+        b_items=items, b_n=np.zeros(n, np.int32), b_gap=np.zeros(n, np.uint8), b_seen=np.zeros(n, np.int64),
+        a_items=items.copy(), a_n=np.zeros(n, np.int32), a_gap=np.zeros(n, np.uint8), a_seen=np.zeros(n, np.int64),
+    )  # fmt: skip
+
+
 class UserTable:
     """Users in memory, at most `settings.max_cached_users` of them.
 
