@@ -1,22 +1,22 @@
-"""Retrieval and features: which items may come next for a user, and what every source says of each of them.
+"""Retrieval: which items may come next for a user.
 
-In: the learned state and one user's history. Out: a few hundred candidate slots and their feature matrix. It reads
+In: the learned state and one user's history. Out: a few hundred candidate slots, their co-visitation read. It reads
 state and writes only scratch (and derived column factors).
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from models import asymmetric_mf, biased_mf, covisit, selection
+from models import asymmetric_mf, biased_mf, covisit, covisit_readings, selection
 from models.asymmetric_mf import AsymmetricMF
 from models.base import F32, F64, I32, I64
 from models.blend import Blend
 from models.catalogue import ItemColumns
-from models.covisit import LANES, Covisit, Readings
+from models.covisit import LANES, Covisit
+from models.covisit_readings import Readings
 from models.kernels import inner
 from models.popularity import TOP, Popularity
 
@@ -40,6 +40,7 @@ class State(NamedTuple):
 class Fixed(NamedTuple):
     """Settings as the kernels take them."""
 
+    covisit: covisit.Rates
     readings: Readings
     amf: asymmetric_mf.Rates
     mf: biased_mf.Rates
@@ -228,12 +229,12 @@ def retrieve(
     available, blocked, chosen, out, sums = items.available, x.blocked, x.chosen, x.slots, x.sums
     for k in range(n):
         x.history[k] = slot_of[history[k]]
-    covisit.coefficients(state.covisit, r, x.history, n, x.coefficient, x.base)
-    touched = covisit.accumulate(
+    covisit_readings.coefficients(state.covisit, r, x.history, n, x.coefficient, x.base)
+    touched = covisit_readings.accumulate(
         state.covisit, r, slot_of, x.history, n, x.coefficient, sums, x.stamp, mark, x.touched
     )
     mass, total = pop.mass[:, fixed.plain], pop.total[fixed.plain]
-    covisit.finish(state.covisit, r, x.touched, touched, mass, total, x.base, sums, x.stamp, mark)
+    covisit_readings.finish(state.covisit, r, x.touched, touched, mass, total, x.base, sums, x.stamp, mark)
     count = _choose(x, _best_by_readings(x, items, touched, mark, fixed.candidates), 0, mark)
     for p in range(len(pop.total)):
         taken = 0
@@ -273,7 +274,7 @@ def retrieve(
         if x.stamp[out[j]] != mark:
             x.touched[touched + fresh] = out[j]
             fresh += 1
-    covisit.finish(
+    covisit_readings.finish(
         state.covisit,
         r,
         x.touched[touched : touched + fresh],
@@ -286,104 +287,3 @@ def retrieve(
         mark,
     )
     return count, touched
-
-
-@inner
-def _log_shares(features: F32, n: int, f: int, floor: float) -> None:
-    """Turn column `f` from masses into centred logarithms of shares, none below `floor`."""
-    total = 0.0
-    for j in range(n):
-        total += features[j, f]
-    if total <= 0.0:
-        for j in range(n):
-            features[j, f] = 0.0
-        return
-    scale, low = np.float32(1.0 / total), np.float32(floor)
-    mean = 0.0
-    for j in range(n):
-        value = math.log(max(features[j, f] * scale, low))
-        features[j, f] = value
-        mean += value
-    middle = np.float32(mean / n)
-    for j in range(n):
-        features[j, f] -= middle
-
-
-@inner
-def _centre(features: F32, n: int, f: int) -> None:
-    mean = 0.0
-    for j in range(n):
-        mean += features[j, f]
-    middle = np.float32(mean / n)
-    for j in range(n):
-        features[j, f] -= middle
-
-
-@inner
-def describe(
-    state: State,
-    fixed: Fixed,
-    x: Scratch,
-    count: int,
-    n: int,
-    user_mf: F32,
-    rated: int,
-    vector: F32,
-    reranked: Reranked,
-    clock: int,
-) -> None:
-    """Fill `x.features` [count, F]: readings, popularity, asymmetric MF, explicit MF, re-ranker, log age."""
-    readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
-    for j in range(count):
-        slot = x.slots[j]
-        for q in range(readings):
-            x.features[j, q] = x.sums[slot, fixed.readings.lanes[q]]
-        for p in range(lives):
-            total = state.popularity.total[p]
-            mass = state.popularity.mass[slot, p]
-            x.features[j, readings + p] = mass / total if total > 0.0 else 0.0
-    for f in range(readings + lives):
-        _log_shares(x.features, count, f, fixed.floor)
-    f = readings + lives
-    length = asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user)
-    for j in range(count):
-        slot = x.slots[j]
-        x.features[j, f] = (
-            asymmetric_mf.dot(x.user, state.amf.y[slot]) + state.amf.bias[slot] if length > 0.0 else 0.0
-        )
-        value = np.float32(0.0)
-        if state.mf_mean[1] > 0.0:
-            value = state.mf_bias[slot]
-            if rated > 0:
-                value += asymmetric_mf.dot(user_mf, state.mf[slot])
-        x.features[j, f + 1] = value
-        age = clock - state.items.born[slot] if state.items.born[slot] >= 0 else 0
-        x.features[j, f + 3] = math.log(1.0 + age)
-    _centre(x.features, count, f)
-    _centre(x.features, count, f + 1)
-    _centre(x.features, count, f + 3)
-    known, mean = 0, 0.0
-    if reranked.on:
-        for j in range(count):
-            row = reranked.row_of[x.slots[j]]
-            if row >= 0:
-                value = asymmetric_mf.dot(reranked.items[row], vector) + reranked.bias[row]
-                x.features[j, f + 2] = value
-                known += 1
-                mean += value
-    middle = np.float32(mean / known) if known > 0 else np.float32(0.0)
-    for j in range(count):
-        if known > 0 and reranked.row_of[x.slots[j]] >= 0:
-            x.features[j, f + 2] -= middle
-        else:
-            x.features[j, f + 2] = 0.0
-
-
-@inner
-def score(x: Scratch, count: int) -> None:
-    """Fill `x.scores` from features and `x.weights`."""
-    for j in range(count):
-        total = np.float32(0.0)
-        for f in range(x.features.shape[1]):
-            total += x.weights[f] * x.features[j, f]
-        x.scores[j] = total

@@ -17,6 +17,7 @@ from models import (
     biased_mf,
     blend,
     covisit,
+    covisit_readings,
     growth,
     item_rows,
     meta_row,
@@ -89,7 +90,8 @@ def _fixed(settings: ModelSettings, scale: tuple[float, float], seed: int) -> Fi
     slowest = max(range(len(lives)), key=lambda p: lives[p] if lives[p] else float("inf"))
     nearest = min(range(len(lives)), key=lambda p: abs(lives[p] - 5000))
     return Fixed(
-        readings=covisit.readings(settings.covisit),
+        covisit=covisit.rates(settings.covisit),
+        readings=covisit_readings.readings(settings.covisit),
         amf=asymmetric_mf.Rates(
             settings.asymmetric_mf.items,
             settings.asymmetric_mf.decay,

@@ -12,19 +12,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import asymmetric_mf, biased_mf, blend, covisit, policy, popularity, selection, totals
-from models.base import DUPLICATE, F32, I32, I64, LATE, U8, U64, Bool
-from models.candidates import (
-    Fixed,
-    Reranked,
-    Scratch,
-    State,
-    describe,
-    retrieve,
-    score,
+from models import (
+    asymmetric_mf,
+    biased_mf,
+    blend,
+    covisit,
+    covisit_readings,
+    policy,
+    popularity,
+    selection,
+    totals,
 )
+from models.base import DUPLICATE, F32, I32, I64, LATE, U8, U64, Bool
+from models.candidates import Fixed, Reranked, Scratch, State, retrieve
 from models.catalogue import HEAD, OUTPUT, ROW
 from models.evaluation import Baselines, baseline_lists, item_numbers, measure_list, score_as_served
+from models.features import describe, score
 from models.kernels import inner, kernel, part
 from models.randomness import mix, uniform
 from models.users import Histories, UserColumns, history_of
@@ -167,7 +170,7 @@ def make_list(
         out.source[row, j] = best_source
         if readings <= best_source < readings + lives:
             continue  # it is popular, whatever the user had
-        k = covisit.strongest(state.covisit, x.history, n, items.number[slot], x.coefficient)
+        k = covisit_readings.strongest(state.covisit, x.history, n, items.number[slot], x.coefficient)
         if k >= 0:
             out.because[row, j] = history[k]
 
@@ -235,7 +238,7 @@ def _learn(
         popularity.learn(state.popularity, slot, weight, clock)
         t[totals.POPULARITY_MASS] += weight
         t[totals.COVISIT_MASS] += covisit.learn(
-            state.covisit, fixed.readings, slot, items.number, x.history, n, weight, items.dirty, ROW, x.probe
+            state.covisit, fixed.covisit, slot, items.number, x.history, n, weight, items.dirty, ROW, x.probe
         )
     if weight != 0.0 and not ranking_apart:
         asymmetric_mf.learn(

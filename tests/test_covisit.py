@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import covisit
+from models import covisit, covisit_readings
 from models.config import CovisitSettings, Reading
-from models.covisit import Covisit, Readings
+from models.covisit import Covisit, Rates
+from models.covisit_readings import Readings
 from models.kernels import kernel
 
 SETTINGS = CovisitSettings()
@@ -32,15 +33,15 @@ def read(
     c: Any, r: Any, slot_of: Any, history: Any, n: Any, slots: Any, mass: Any, total: Any,
     coefficient: Any, base: Any, sums: Any, stamp: Any, mark: Any, touched: Any,
 ) -> Any:  # fmt: skip
-    covisit.coefficients(c, r, history, n, coefficient, base)
-    found = covisit.accumulate(c, r, slot_of, history, n, coefficient, sums, stamp, mark, touched)
-    covisit.finish(c, r, slots, len(slots), mass, total, base, sums, stamp, mark)
+    covisit_readings.coefficients(c, r, history, n, coefficient, base)
+    found = covisit_readings.accumulate(c, r, slot_of, history, n, coefficient, sums, stamp, mark, touched)
+    covisit_readings.finish(c, r, slots, len(slots), mass, total, base, sums, stamp, mark)
     return found
 
 
 @kernel
 def strongest(c: Any, history: Any, n: Any, number: Any, coefficient: Any) -> Any:
-    return covisit.strongest(c, history, n, number, coefficient)
+    return covisit_readings.strongest(c, history, n, number, coefficient)
 
 
 class Matrix:
@@ -48,7 +49,8 @@ class Matrix:
 
     def __init__(self, settings: CovisitSettings = SETTINGS) -> None:
         self.settings = settings
-        self.r: Readings = covisit.readings(settings)
+        self.rates: Rates = covisit.rates(settings)
+        self.r: Readings = covisit_readings.readings(settings)
         self.c: Covisit = covisit.create(SLOTS)
         self.number = np.arange(100, 100 + SLOTS, dtype=np.int32)
         self.slot_of = np.full(200, -1, np.int32)
@@ -64,7 +66,7 @@ class Matrix:
         h = np.array([*history, -1], np.int32)
         mass = learn(
             self.c,
-            self.r,
+            self.rates,
             slot,
             self.number,
             h,
@@ -303,4 +305,4 @@ def test_more_room_keeps_the_rows(taught: tuple[Matrix, Pairs]) -> None:
 )
 def test_settings_that_can_not_be_kept_are_refused(settings: CovisitSettings, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        covisit.readings(settings)
+        Matrix(settings)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.config import ModelSettings, PolicySettings, SequenceSettings
-from models.covisit import readings
+from models.covisit import rates
 from models.recommender import MAX_BATCH, Recommender
 from tests.batches import Event, Store, feed, named, slots_of
 
@@ -332,7 +332,7 @@ class TestFigures:
         events = traffic(400)
         recommender = new()
         feed(recommender, events)
-        r = readings(SETTINGS.covisit)
+        r = rates(SETTINGS.covisit)
         history: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
         ids: set[int] = set()
         popularity = covisit = 0.0
