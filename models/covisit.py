@@ -17,12 +17,11 @@ from models import arena, selection
 from models.base import F32, F64, I32, I64, U8, U16
 from models.config import CovisitSettings
 from models.kernels import inner, kernel, part
+from models.sequences import HISTORY
 
 HALF = 4
 LANES = 2 * HALF
 """Readings are computed side by side: those of the first matrix in lanes 0 to 3, of the second in 4 to 7."""
-HISTORY = 50
-"""Items of a user's history that an event can be learned with."""
 
 
 class Covisit(NamedTuple):

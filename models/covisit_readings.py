@@ -19,8 +19,9 @@ import numpy as np
 
 from models.base import F32, F64, I32
 from models.config import CovisitSettings
-from models.covisit import HALF, HISTORY, LANES, Covisit, find
+from models.covisit import HALF, LANES, Covisit, find
 from models.kernels import inner
+from models.sequences import HISTORY
 
 
 class Readings(NamedTuple):

@@ -16,7 +16,7 @@ from models.base import F32, F64, I32, U64
 from models.candidates import NO_ROWS, Fixed, Reranked, Scratch, State, products
 from models.catalogue import HEAD
 from models.kernels import inner, part
-from models.users import UserColumns
+from models.sequences import UserColumns
 
 LOG2 = math.log(2.0)
 

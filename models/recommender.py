@@ -32,7 +32,8 @@ from models.config import ModelSettings
 from models.evaluation import Baselines
 from models.randomness import hash64
 from models.ranking_apart import RankingApart
-from models.users import HISTORY, Histories, UserTable, new_histories
+from models.sequences import HISTORY, Histories, new_histories
+from models.users import UserTable
 from models.vocabulary import Actions
 
 MAX_BATCH = 5000

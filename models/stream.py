@@ -1,6 +1,6 @@
 """The event loop, compiled: score as served → let the blend learn → let every model learn → make the list.
 
-In: one batch with each event's history (`models.users`), the learned state, the re-ranker's vectors. Out: changed
+In: one batch with each event's history (`models.sequences`), the learned state, the re-ranker's vectors. Out: changed
 state and lists. The same loop runs in the worker (a list after each touched user's last event) and in a backtest (a
 list after each event); where a batch is cut changes nothing.
 """
@@ -30,7 +30,7 @@ from models.evaluation import Baselines, baseline_lists, item_numbers, measure_l
 from models.features import describe, score
 from models.kernels import inner, kernel, part
 from models.randomness import mix, uniform
-from models.users import Histories, UserColumns, history_of
+from models.sequences import Histories, UserColumns, history_of
 
 
 class Columns(NamedTuple):

@@ -10,10 +10,11 @@ from models import user_vectors
 from models.base import DUPLICATE, EventBatch
 from models.config import ModelSettings, SequenceSettings, TransformerSettings
 from models.encode import encode
+from models.sequences import HISTORY, Histories
 from models.stored_events import RowsOf, Stored
 from models.transformer import CausalTransformer, band_for
 from models.user_vectors import Plan, UserVectors
-from models.users import HISTORY, Histories, UserTable
+from models.users import UserTable
 
 LENGTH = 8
 SETTINGS = ModelSettings(sequence=SequenceSettings(length=LENGTH), max_cached_users=64)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from models.base import ACCEPTED, DUPLICATE, LATE, EventBatch
 from models.config import ModelSettings, SequenceSettings
-from models.users import HISTORY, Histories, UserTable
+from models.sequences import HISTORY, Histories
+from models.users import UserTable
 
 LENGTH, IDS = 6, 4
 SETTINGS = ModelSettings(
