@@ -7,7 +7,9 @@ events before it, and both are known from the batch alone.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +60,7 @@ def learn_batch(
 
 
 class RankingApart:
-    """The thread. `begin` before the event loop runs, `join` after it."""
+    """The thread, and its buffers."""
 
     def __init__(self, fixed: Fixed, factors: int) -> None:
         negatives = fixed.amf.negatives + 1
@@ -68,28 +70,18 @@ class RankingApart:
             np.zeros(negatives, np.int32), np.zeros(negatives, np.float32),
         )  # fmt: skip
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ranking")
-        self._dirty: U8 = np.zeros(0, np.uint8)
-        self._done: Future[None] | None = None
 
-    def begin(self, state: State, columns: Columns, slot_of: I32) -> None:
-        """Learn beside what the caller does next, which must not touch the factors."""
-        self._dirty = np.zeros(len(state.items.dirty), np.uint8)
+    @contextmanager
+    def beside(self, state: State, columns: Columns, slot_of: I32) -> Iterator[None]:
+        """Learn the batch while the body runs, which must not touch the factors; what changed is marked after it."""
+        items = state.items
+        dirty: U8 = np.zeros(len(items.dirty), np.uint8)
         used = int(state.totals[totals.SLOTS_USED])
-        self._done = self._thread.submit(
-            learn_batch,
-            state,
-            self._fixed,
-            self._scratch,
-            columns,
-            slot_of,
-            state.items.born.copy(),
-            used,
-            self._dirty,
+        done = self._thread.submit(
+            learn_batch, state, self._fixed, self._scratch, columns, slot_of, items.born.copy(), used, dirty
         )
-
-    def join(self, state: State) -> None:
-        """Wait until it is done, and mark what changed."""
-        assert self._done is not None, "nothing was begun"
-        self._done.result()
-        self._done = None
-        np.bitwise_or(state.items.dirty, self._dirty, out=state.items.dirty)
+        try:
+            yield
+        finally:
+            done.result()
+            np.bitwise_or(items.dirty, dirty, out=items.dirty)

@@ -7,6 +7,7 @@ commit must write as keys and bytes. It reads no clock, opens nothing, and knows
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -263,23 +264,20 @@ class Recommender:
         out = stream.new_output(int(np.count_nonzero(list_at & accepted)), self.settings.policy.k)
         # Where nothing reads the ranking factors during the batch, they are learned beside everything else.
         apart = self._fixed.blend_lr == 0.0 and not list_at.any()
-        if apart:
-            self._ranking.begin(self._state, columns, self.catalogue.slot_of)
         at = 0
-        while at < n:
-            at = stream.run(
-                self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
-                self.catalogue.slot_of, self._room, columns, at,
-                self._none if plan is None else self._reranked,
-                self._none if frozen_plan is None else self._frozen_reranked,
-                self._baselines, because, apart, out,
-            )  # fmt: skip
-            if at < n:
-                self._state = self._state._replace(
-                    covisit=covisit.with_room(self._state.covisit, 2 * self._room)
-                )
-        if apart:
-            self._ranking.join(self._state)
+        with self._ranking.beside(self._state, columns, self.catalogue.slot_of) if apart else nullcontext():
+            while at < n:
+                at = stream.run(
+                    self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
+                    self.catalogue.slot_of, self._room, columns, at,
+                    self._none if plan is None else self._reranked,
+                    self._none if frozen_plan is None else self._frozen_reranked,
+                    self._baselines, because, apart, out,
+                )  # fmt: skip
+                if at < n:
+                    self._state = self._state._replace(
+                        covisit=covisit.with_room(self._state.covisit, 2 * self._room)
+                    )
         return Outcome(h.status.copy(), self._lists(out, batch.user))
 
     def refresh(self, slots: I32, *, counted: bool = True) -> Lists:

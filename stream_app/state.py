@@ -253,9 +253,9 @@ class StateStore:
         if found is not None and found.schema != SCHEMA:
             raise StateError(
                 f"the state in {self.directory} has schema version {found.schema}, this one has {SCHEMA}",
-                "Export it with the version that wrote it (`headrace state export FILE --state-dir DIR`) and "
-                "import it into a new folder with this one (`headrace state import FILE --state-dir NEW`), "
-                "or start over in a new folder: the log is then read from its beginning.",
+                "Go on with the version that wrote it, or start over in a new folder: the log is then read from its "
+                "beginning. (`headrace state export` carries a state between machines and between versions of one "
+                "schema.)",
             )
         for key, blob in self._families["meta"].items():
             if key.startswith(_OFFSET):

@@ -106,14 +106,14 @@ def test_a_lock_held_by_the_caller_serves_the_store_and_outlives_it(tmp_path: Pa
     lock.release()
 
 
-def test_another_schema_version_is_refused_with_export_and_import_as_the_way_out(
+def test_another_schema_version_is_refused_with_the_ways_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as older:
         older.setattr(state_identity, "SCHEMA", 0)
         older.setattr("stream_app.state.SCHEMA", 0)
         opened(tmp_path).close()
-    with pytest.raises(StateError, match=r"schema version 0.*\n.*state export.*state import"):
+    with pytest.raises(StateError, match=r"schema version 0.*\n.*version that wrote it, or start over"):
         StateStore.open(tmp_path, SETTINGS)
     with pytest.raises(StateError, match="schema version 0"):
         StateStore.read(tmp_path)
