@@ -32,7 +32,7 @@ class SequenceSettings(Section):
 
 
 class Reading(Section):
-    """One way to read a co-visitation matrix (see `models.covisit`); lists credit it as `covisit-NAME`."""
+    """One way to read a co-visitation matrix (see `models.covisit_readings`); lists credit it as `covisit-NAME`."""
 
     name: str = Field(pattern=r"^[a-z0-9-]{1,32}$")
     matrix: Literal[0, 1]

@@ -48,6 +48,7 @@ def _gain(place: int) -> float:
 def score_as_served(
     t: F64, users: UserColumns, baselines: Baselines, u: int, number: int, in_sample: bool
 ) -> None:
+    """Was item `number`, which user `u` takes next, on the lists that were served and on those beside them?"""
     t[totals.SCORED] += 1.0
     place = _place(users.served[u], number)
     t[totals.HITS] += 1.0 if place >= 0 else 0.0
@@ -72,6 +73,7 @@ def score_as_served(
 
 @inner
 def item_numbers(items_number: I32, best: I32, n: int, out: I32) -> None:
+    """Fill `out` [k] with the numbers of the first `n` slots of `best`, and -1 after them."""
     for j in range(len(out)):
         out[j] = items_number[best[j]] if j < n else -1
 
