@@ -24,6 +24,10 @@ LANES = 2 * HALF
 """Readings are computed side by side: those of the first matrix in lanes 0 to 3, of the second in 4 to 7."""
 
 
+LATER = -2
+"""The place of a neighbour that is new to a full row."""
+
+
 class Covisit(NamedTuple):
     """S item slots; entries lie in arena blocks."""
 
@@ -157,6 +161,17 @@ def find(c: Covisit, slot: int, key: int) -> int:
 
 
 @inner
+def add(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -> None:
+    """Let a neighbour of a row grow, or add it."""
+    p = find(c, slot, key)
+    if p < 0:
+        _append(c, slot, key, w0, w1, limit)
+    else:
+        c.weight[c.at[slot] + p, 0] += w0
+        c.weight[c.at[slot] + p, 1] += w1
+
+
+@inner
 def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -> None:
     """Add a neighbour that the row does not have."""
     if c.n[slot] >= limit:
@@ -173,6 +188,23 @@ def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -
         cell = (cell + 1) & (cells - 1)
     c.cells[2 * at + cell] = p
     c.n[slot] = p + 1
+
+
+@inner
+def _learn_full(
+    c: Covisit, r: Rates, slot: int, number: I32, history: I32, window: int, weight: float, places: I64
+) -> None:
+    """The new neighbours of rows that were full, once all that they have has grown."""
+    for g in range(window):
+        other = history[g]
+        for side in range(2):
+            if places[2 * g + side] != LATER:
+                continue
+            w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
+            row, key = (other, number[slot]) if side == 0 else (slot, number[other])
+            if side == 1:
+                w0, w1 = w0 * r.back[0], w1 * r.back[1]
+            add(c, row, key, w0, w1, r.max_neighbours)
 
 
 @part
@@ -193,8 +225,9 @@ def learn(
     `dirty` gets `flag` for each row that changed. The caller made sure of room in the arena (`needs`). `probe`
     [2, 2 * 50] is scratch.
 
-    Three passes: where each pair's first cell is, the sums and what is found there, and then the pairs that lie
-    further on or are new. What is found grows before a full row sheds, so shedding sees the whole event.
+    Passes: where each pair's first cell is, the sums and what is found there, the pairs that lie further on or are
+    new, and last the new ones of full rows. So all that a row has grows before it sheds, wherever its hash index
+    happened to put it: a restored row has another index, and must learn the same.
     """
     keys, weights, table = c.keys, c.weight, c.cells
     mine = number[slot]
@@ -256,6 +289,7 @@ def learn(
         column0,
         column1,
     )
+    full = False
     for g in range(window):
         other = history[g]
         if other < 0 or other == slot:
@@ -269,12 +303,12 @@ def learn(
                 w0, w1 = w0 * r.back[0], w1 * r.back[1]
             # a call that hands on all these arrays costs more than what follows, so the common cases are written out
             size, used = 0 if c.size_class[row] < 0 else 8 << c.size_class[row], c.n[row]
-            found = False
             if size > 0:
                 start = c.at[row]
                 mask = 2 * size - 1
                 cell = _home(key, 2 * size)
                 p = table[2 * start + cell]
+                found = False
                 while p != 65535:
                     if keys[start + p] == key:
                         weights[start + p, 0] += w0
@@ -283,15 +317,22 @@ def learn(
                         break
                     cell = (cell + 1) & mask
                     p = table[2 * start + cell]
-                if not found and used < size and used < r.max_neighbours:
+                if found:
+                    continue
+                if used >= r.max_neighbours:
+                    places[2 * g + side] = LATER
+                    full = True
+                    continue
+                if used < size:
                     keys[start + used] = key
                     weights[start + used, 0] = w0
                     weights[start + used, 1] = w1
                     table[2 * start + cell] = used
                     c.n[row] = used + 1
-                    found = True
-            if not found:
-                _append(c, row, key, w0, w1, r.max_neighbours)
+                    continue
+            _append(c, row, key, w0, w1, r.max_neighbours)
+    if full:
+        _learn_full(c, r, slot, number, history, window, weight, places)
     c.stale[slot] = 1
     dirty[slot] |= flag
     return mass

@@ -21,6 +21,7 @@ from stream_app.between import Between
 from stream_app.failpoints import Failpoints
 from stream_app.followers import Followers, LoadSnapshot
 from stream_app.freshness import WorkerMetrics
+from stream_app.garbage import spare_what_is_there
 from stream_app.lease import Lease
 from stream_app.log_reader import LogReader
 from stream_app.pipeline import Pipeline
@@ -199,6 +200,7 @@ class Ingest(faust.Service):
         )  # fmt: skip
         opened.push_async_callback(session.close)
         session.backlog = await self._search(store, reader, marker)
+        spare_what_is_there()
         self._failpoints.reach("1-after")
         log.info("ready: %s", _standing(reader))
         self._in_session = True

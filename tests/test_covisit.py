@@ -267,6 +267,20 @@ def test_a_row_comes_back_from_what_was_stored(taught: tuple[Matrix, Pairs]) -> 
     assert again.rows(9) == matrix.rows(9)
 
 
+def test_a_restored_row_learns_and_sheds_as_the_one_that_stayed() -> None:
+    settings = CovisitSettings(max_neighbours=20)
+    stayed, restored = Matrix(settings), Matrix(settings)
+    for event in traffic(400, seed=2):
+        for slot in range(SLOTS):
+            keys, weights = covisit.row(restored.c, slot)
+            covisit.restore(restored.c, slot, keys.copy(), weights.copy())
+        stayed.learn(*event)
+        restored.learn(*event)
+        for slot in range(SLOTS):
+            a, b = covisit.row(stayed.c, slot), covisit.row(restored.c, slot)
+            assert a[0].tobytes() + a[1].tobytes() == b[0].tobytes() + b[1].tobytes()
+
+
 def test_a_cleared_row_is_empty_and_its_block_is_used_again() -> None:
     matrix = Matrix()
     matrix.learn(2, [1])
