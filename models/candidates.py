@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import asymmetric_mf, biased_mf, covisit, covisit_readings, selection
+from models import asymmetric_mf, biased_mf, covisit, covisit_journal, covisit_readings, selection
 from models.asymmetric_mf import AsymmetricMF
 from models.base import F32, F64, I32, I64
 from models.blend import Blend
@@ -35,6 +35,7 @@ class State(NamedTuple):
     mf_mean: F64  # [2] mean rating, number of ratings
     blend: Blend
     totals: F64  # see `models.totals`
+    journal: covisit_journal.Words  # what `covisit` learned since the last commit
 
 
 class Fixed(NamedTuple):

@@ -17,8 +17,8 @@ from models.base import I32, I64, U8, U64
 from models.columns import grown
 from models.randomness import hash64
 
-HEAD, ROW, OUTPUT = 1, 2, 4
-"""Bits of `ItemColumns.dirty`: the head, the co-visitation row, the output vector."""
+HEAD, ROW, OUTPUT, NAME = 1, 2, 4, 8
+"""Bits of `ItemColumns.dirty`: the head, the co-visitation row, the output vector, the id and where it lies."""
 
 
 class ItemColumns(NamedTuple):
@@ -100,7 +100,7 @@ class Catalogue:
         slot = heapq.heappop(self._free) if self._free else self.slots
         number = self.next_number
         self._take(item_id, number, slot)
-        self.columns.dirty[slot] = HEAD
+        self.columns.dirty[slot] = HEAD | NAME
         return number
 
     def restore(self, item_id: str, number: int, slot: int) -> None:

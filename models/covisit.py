@@ -338,6 +338,32 @@ def learn(
     return mass
 
 
+@inner
+def learn_again(
+    c: Covisit, r: Rates, slot: int, number: I32, history: I32, n: int, weight: float, done: U8, dirty: U8,
+    flag: int,
+) -> None:  # fmt: skip
+    """What `learn` did to the rows, sums apart, in those that are not `done` [S] (see `models.covisit_journal`)."""
+    for g in range(n):
+        other = history[g]
+        if other >= 0 and other != slot and done[other] == 0:
+            add(c, other, number[slot], weight * r.gain[0, g], weight * r.gain[1, g], r.max_neighbours)
+            dirty[other] |= flag
+    if done[slot] != 0:
+        return
+    dirty[slot] |= flag
+    full = np.zeros(n, np.bool_)
+    for later in range(2):
+        for g in range(n):
+            other = history[g]
+            if other < 0 or other == slot or (later == 1 and not full[g]):
+                continue
+            full[g] = c.n[slot] >= r.max_neighbours and find(c, slot, number[other]) < 0
+            if later == 1 or not full[g]:
+                w0, w1 = weight * r.gain[0, g] * r.back[0], weight * r.gain[1, g] * r.back[1]
+                add(c, slot, number[other], w0, w1, r.max_neighbours)
+
+
 def needs(settings: CovisitSettings) -> int:
     """Entries of the arena that one event can use up at most: every row that it touches may double."""
     rows = max(settings.window) + 1

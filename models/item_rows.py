@@ -2,8 +2,8 @@
 
 Parts of an item have keys of their own, since they change at different rates: ``i`` + number the slot and the id,
 ``h`` + number the head (counts, popularity, explicit MF, input vector, sums), ``y`` + number the output vector, ``c`` +
-number the co-visitation row. Numbers are big-endian, so that a scan gives items in the order of their admission. Never
-pickle.
+number the co-visitation row. (``j`` + number is a segment of `models.covisit_journal`.) Numbers are big-endian, so that
+a scan gives items in the order of their admission. Never pickle.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def _head_columns(state: State) -> dict[str, np.ndarray]:
 
 
 def dump(state: State, slots: I64, flags: U8) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and bytes of the parts of items whose dirty `flags` are set; slots and flags are parallel, [n]."""
-    heads = slots[(flags & (HEAD | ROW)) != 0]  # a row's sums are in the head
+    """Keys and bytes of the parts of items whose dirty `flags` are set, but for names; both are [n]."""
+    heads = slots[(flags & HEAD) != 0]
     yield from _parts(b"h", state, heads, _heads(state, heads))
     outputs = slots[(flags & OUTPUT) != 0]
     rest = np.stack([state.amf.bias[outputs], state.amf.y_square[outputs]], axis=1)

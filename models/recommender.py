@@ -18,6 +18,7 @@ from models import (
     biased_mf,
     blend,
     covisit,
+    covisit_journal,
     covisit_readings,
     growth,
     item_rows,
@@ -26,10 +27,11 @@ from models import (
     stream,
     totals,
 )
-from models.base import DUPLICATE, F32, I32, I64, Bool, EventBatch, Lists, Outcome
+from models.base import DUPLICATE, F32, I32, I64, U8, Bool, EventBatch, Lists, Outcome
 from models.candidates import Fixed, Reranked, Scratch, State, new_scratch
-from models.catalogue import HEAD, OUTPUT, ROW, Catalogue
+from models.catalogue import HEAD, NAME, OUTPUT, ROW, Catalogue
 from models.config import ModelSettings
+from models.covisit_journal import TURNS, Journal, Plan
 from models.evaluation import Baselines
 from models.randomness import hash64
 from models.ranking_apart import RankingApart
@@ -159,6 +161,8 @@ class Recommender:
         """What a list's item can be credited to; also the names of the blend's features, but for the last, `age`."""
         self.features = (*self.sources, "age")
         slots = len(self.catalogue.columns.number)
+        self._journal = Journal()
+        self._plan_taken: Plan | None = None
         start = np.zeros(len(self.features))
         readings = len(settings.covisit.readings)
         start[:readings] = settings.blend.start_covisit / readings
@@ -175,6 +179,7 @@ class Recommender:
             mf_mean=np.zeros(2),
             blend=blend.create(start, settings.blend.accumulator),
             totals=np.zeros(len(totals.NAMES)),
+            journal=self._journal.words,
         )
         self._scratch = self._new_scratch(slots)
         self._ranking = RankingApart(self._fixed, settings.asymmetric_mf.factors)
@@ -331,36 +336,58 @@ class Recommender:
         """About what a commit would write."""
         flags = self.catalogue.columns.dirty
         width = 4 * self.settings.asymmetric_mf.factors
-        rows = np.flatnonzero(flags & ROW)
-        entries = int(self._state.covisit.n[rows].sum())
-        heads = int(np.count_nonzero(flags & (HEAD | ROW)))
+        rows = self._row_bytes(flags)
+        if self._journal.saves(rows):
+            rows = rows // TURNS + 4 * int(self._journal.words.used[0])
+        heads = int(np.count_nonzero(flags & HEAD))
         outputs = int(np.count_nonzero(flags & OUTPUT))
-        return self.users.dirty_bytes() + 12 * entries + heads * (width + 200) + outputs * (width + 16)
+        return self.users.dirty_bytes() + rows + heads * (width + 200) + outputs * (width + 16)
 
-    def take_dirty(self) -> Delta:
-        """What changed since `mark_clean`; nothing is marked here, so a failed write can be tried again."""
+    @property
+    def owes_rows(self) -> bool:
+        """Whether changed co-visitation rows are not stored but as a journal (see `take_dirty`)."""
+        return self._journal.stored
+
+    def take_dirty(self, *, whole: bool = True) -> Delta:
+        """What changed since `mark_clean`; nothing is marked here, so a failed write can be tried again.
+
+        Args:
+            whole: with every co-visitation row that changed. Else with a part of them and, for the others, what they
+                learned, where that is less (`models.covisit_journal`); a whole one writes them all.
+        """
         delta = Delta(users=list(self.users.dirty()))
         for number in self.catalogue.removed:
             delta.items.extend((item_rows.key(kind, number), None) for kind in (b"i", b"h", b"y", b"c"))
-        flags = self.catalogue.columns.dirty
+        flags, numbers = self.catalogue.columns.dirty, self._state.items.number
+        plan = self._journal.plan(flags, numbers, self._row_bytes(flags), whole=whole)
+        delta.items.extend(plan.entries)
+        flags = np.where(plan.rows, flags, flags & ~np.uint8(ROW))
         slots = np.flatnonzero(flags)
-        held = [self.catalogue.id_at(slot) for slot in slots.tolist()]
-        slots = slots[[item_id is not None for item_id in held]]
+        slots = slots[numbers[slots] >= 0]
         flags = flags[slots]
-        for slot in slots[(flags & HEAD) != 0].tolist():
-            name = item_rows.key(b"i", int(self._state.items.number[slot]))
+        for slot in slots[(flags & NAME) != 0].tolist():
+            name = item_rows.key(b"i", int(numbers[slot]))
             delta.items.append((name, item_rows.id_bytes(slot, self.catalogue.id_at(slot) or "")))
         delta.items.extend(item_rows.dump(self._state, slots, flags))
         if self._meta_dirty or delta.users or delta.items:
             delta.meta.append((META, meta_row.dump(self._state, self.actions, self.catalogue)))
+        self._plan_taken = plan
         return delta
 
     def mark_clean(self) -> None:
         """The last `take_dirty` was written."""
+        plan, self._plan_taken = self._plan_taken, None
+        flags = self.catalogue.columns.dirty
+        if plan is None:  # what is never written need not be kept for it
+            plan = self._journal.plan(flags, self._state.items.number, 0, whole=True)
         self.users.mark_clean()
-        self.catalogue.columns.dirty[:] = 0
+        flags &= np.where(plan.rows, 0, ROW).astype(np.uint8)
+        self._journal.written(plan)
         self.catalogue.removed.clear()
         self._meta_dirty = False
+
+    def _row_bytes(self, flags: U8) -> int:
+        return 12 * int(self._state.covisit.n[(flags & ROW) != 0].sum())
 
     def load(self, items: Iterable[tuple[bytes, bytes]], meta: Iterable[tuple[bytes, bytes]]) -> None:
         """Take back what earlier commits wrote, into a recommender that has seen nothing yet.
@@ -373,9 +400,12 @@ class Recommender:
             self._top_numbers = meta_row.load(found[META], self._state, self.actions, self.catalogue)
         parts = {b"h": item_rows.load_head, b"y": item_rows.load_output, b"c": item_rows.load_row}
         rest: list[tuple[bytes, int, bytes]] = []
+        segments: dict[int, bytes] = {}
         for name, data in items:
             kind, number = item_rows.parse_key(name)
-            if kind == b"i":
+            if kind == covisit_journal.KIND:
+                segments[number] = data
+            elif kind == b"i":
                 slot, item_id = item_rows.parse_id(data)
                 self.catalogue.restore(item_id, number, slot)
             else:
@@ -388,7 +418,13 @@ class Recommender:
                 need = 4 * len(data) // 12 + 16
                 self._state = self._state._replace(covisit=covisit.with_room(self._state.covisit, need))
             parts[kind](self._state, slot, data)
-        self.catalogue.columns.dirty[:] = 0
+        dirty = self.catalogue.columns.dirty
+        dirty[:] = 0
+        rows = self._journal.load(
+            segments, self._state.covisit, self._fixed.covisit, self._state.items.number, self.catalogue.slot_of,
+            dirty, self._room,
+        )  # fmt: skip
+        self._state = self._state._replace(covisit=rows)
 
     # -- room --------------------------------------------------------------------------------------------------
     def _fit(self) -> None:
@@ -439,6 +475,7 @@ class Recommender:
 
     def make_room(self) -> None:
         """Drop the items longest without an event, a sixteenth of all: for when the catalogue has no room for more."""
+        self._journal.break_off()
         gone = self.catalogue.evict(self.settings.max_items - self.settings.max_items // 16)
         s = self._state
         s.totals[totals.ITEMS_WITH_EVENTS] -= np.count_nonzero(s.items.born[gone] >= 0)

@@ -17,6 +17,7 @@ from models import (
     biased_mf,
     blend,
     covisit,
+    covisit_journal,
     covisit_readings,
     policy,
     popularity,
@@ -238,8 +239,18 @@ def _learn(
         popularity.learn(state.popularity, slot, weight, clock)
         t[totals.POPULARITY_MASS] += weight
         t[totals.COVISIT_MASS] += covisit.learn(
-            state.covisit, fixed.covisit, slot, items.number, x.history, n, weight, items.dirty, ROW, x.probe
+            state.covisit,
+            fixed.covisit,
+            slot,
+            items.number,
+            x.history,
+            n,
+            weight,
+            items.dirty,
+            HEAD | ROW,
+            x.probe,
         )
+        covisit_journal.note(state.journal, fixed.covisit.window, c.item[e], c.history.b_items[e], n, weight)
     if weight != 0.0 and not ranking_apart:
         asymmetric_mf.learn(
             state.amf, fixed.amf, slot, slots, items.born, x.history, n, weight, stream,

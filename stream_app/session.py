@@ -99,7 +99,7 @@ class Session:
 
     async def finish(self) -> None:
         """A last commit, told to Kafka too."""
-        await self.commit()
+        await self.commit(whole=True)
         if self._telling is not None:
             await self._telling
 
@@ -223,16 +223,16 @@ class Session:
             return True
         return bool(self._pipeline.recommender.dirty_bytes >= self._worker.commit_bytes)
 
-    async def commit(self) -> None:
-        """Steps 5 (its end) to 7."""
-        if not self._moved:
+    async def commit(self, *, whole: bool = False) -> None:
+        """Steps 5 (its end) to 7; a whole one leaves no row to be made whole at the next start."""
+        if not self._moved and not (whole and self._pipeline.recommender.owes_rows):
             return
         self._reach("5-before")
         await self._publisher.acknowledged()
         self._reach("5-after")
         self._reach("6-before")
         started = time.monotonic()
-        size = await self._in_thread(self._write)
+        size = await self._in_thread(partial(self._write, whole))
         self._reach("6-after")
         ended = time.monotonic()
         self._moved = False
@@ -245,10 +245,10 @@ class Session:
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_group(dict(self._done)))
 
-    def _write(self) -> int:
+    def _write(self, whole: bool) -> int:
         recommender = self._pipeline.recommender
         size = self._store.commit(
-            recommender.take_dirty(), self._done | self._between.items_done, self._reader.facts.ids
+            recommender.take_dirty(whole=whole), self._done | self._between.items_done, self._reader.facts.ids
         )
         recommender.mark_clean()
         return size

@@ -14,7 +14,7 @@ from typing import Any
 from stream_app.settings import Settings
 from stream_app.state_folder import StateError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the layout: column families, keys, and the codecs of the rows."""
 
 FREE = (

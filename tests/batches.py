@@ -7,8 +7,9 @@ does it from its state.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from models.recommender import Recommender
 from models.users import UserTable
 
 KEY = 17
+WEIGHTS = {"click": 1.0, "rating": 1.0, "dislike": -0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +42,45 @@ class Store:
     items: dict[bytes, bytes] = field(default_factory=dict)
     meta: dict[bytes, bytes] = field(default_factory=dict)
 
-    def commit(self, recommender: Recommender) -> None:
-        delta = recommender.take_dirty()
+    def commit(self, recommender: Recommender, *, whole: bool = True) -> int:
+        """Bytes of the item rows that were written."""
+        delta = recommender.take_dirty(whole=whole)
         for _, user, row in delta.users:
             put(self.users, user, row)
         for key, row in delta.items:
             put(self.items, key, row)
         self.meta.update(delta.meta)
         recommender.mark_clean()
+        return sum(len(row or b"") for _, row in delta.items)
 
     def into(self, recommender: Recommender) -> Recommender:
         recommender.load(self.items.items(), self.meta.items())
         return recommender
+
+
+def traffic(n: int, users: int = 12, items: int = 40, seed: int = 1) -> list[Event]:
+    """Clicks, ratings and dislikes with ties in time, some events twice, some out of order."""
+    rng = random.Random(seed)
+    events: list[Event] = []
+    for offset in range(n):
+        if events and rng.random() < 0.05:
+            again = rng.choice(events[-20:])
+            events.append(replace(again, offset=offset))
+            continue
+        kind = rng.choice(["click", "click", "rating", "dislike"])
+        events.append(
+            Event(
+                user=f"u{rng.randrange(users)}",
+                item=f"i{min(rng.randrange(items), rng.randrange(items))}",
+                ts=1000 * (offset // 3) - (50_000 if rng.random() < 0.05 else 0),
+                offset=offset,
+                kind=kind,
+                weight=WEIGHTS[kind],
+                value=float(rng.randint(1, 5)) if kind == "rating" else float("nan"),
+                event_id=offset + 1,
+            )
+        )
+    return events
 
 
 def put(rows: dict[Any, bytes], key: Any, row: bytes | None) -> None:

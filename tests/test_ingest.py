@@ -37,6 +37,8 @@ class World:
     events: list[Any] = field(default_factory=list)
     offsets: dict[tuple[str, int], int] = field(default_factory=lambda: {("events", 0): 0})
     paused: bool = False
+    owes_rows: bool = False
+    whole: list[bool] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
     options: list[dict[str, Any]] = field(default_factory=list)
 
@@ -56,7 +58,8 @@ class World:
         )
         recommender = SimpleNamespace(
             dirty_bytes=self.dirty,
-            take_dirty=lambda: "changes",
+            take_dirty=self.take_dirty,
+            owes_rows=self.owes_rows,
             mark_clean=lambda: self.events.append("clean"),
             metrics=dict,
             users=(),
@@ -99,6 +102,10 @@ class World:
 
     async def acknowledged(self) -> None:
         self.events.append("acknowledged")
+
+    def take_dirty(self, *, whole: bool) -> str:
+        self.whole.append(whole)
+        return "changes"
 
     def commit(self, changes: Any, offsets: Mapping[Any, int], ids: Mapping[str, str]) -> int:
         assert (changes, ids) == ("changes", {"events": "id"})
@@ -159,6 +166,19 @@ def test_the_first_thing_that_is_ever_committed_is_where_reading_began(tmp_path:
 
 def test_without_anything_new_nothing_is_committed(tmp_path: Path) -> None:
     assert run(World([[], []]), tmp_path) == []
+
+
+def test_the_last_commit_leaves_no_rows_to_be_made_whole(tmp_path: Path) -> None:
+    world = World([[record(0)], [record(1)]])
+    run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+    assert world.whole == [False, False]
+    world = World([[record(0)], [record(1)]], owes_rows=True)
+    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+    assert world.whole == [False, False, True]
+    assert [event for event in events if event[0] == "committed"] == [
+        ("committed", 1),
+        *2 * [("committed", 2)],
+    ]
 
 
 def test_a_commit_is_due_when_its_time_has_come(tmp_path: Path) -> None:

@@ -13,39 +13,13 @@ import pytest
 from models.config import ModelSettings, PolicySettings, SequenceSettings
 from models.covisit import rates
 from models.recommender import MAX_BATCH, Recommender
-from tests.batches import Event, Store, feed, named, slots_of
+from tests.batches import WEIGHTS, Event, Store, feed, named, slots_of, traffic
 
 SETTINGS = ModelSettings()
-WEIGHTS = {"click": 1.0, "rating": 1.0, "dislike": -0.5}
 
 
 def new(settings: ModelSettings = SETTINGS, **options: Any) -> Recommender:
     return Recommender(settings, weights=WEIGHTS, seed=3, **options)
-
-
-def traffic(n: int, users: int = 12, items: int = 40, seed: int = 1) -> list[Event]:
-    """Clicks, ratings and dislikes with ties in time, some events twice, some out of order."""
-    rng = random.Random(seed)
-    events: list[Event] = []
-    for offset in range(n):
-        if events and rng.random() < 0.05:
-            again = rng.choice(events[-20:])
-            events.append(replace(again, offset=offset))
-            continue
-        kind = rng.choice(["click", "click", "rating", "dislike"])
-        events.append(
-            Event(
-                user=f"u{rng.randrange(users)}",
-                item=f"i{min(rng.randrange(items), rng.randrange(items))}",
-                ts=1000 * (offset // 3) - (50_000 if rng.random() < 0.05 else 0),
-                offset=offset,
-                kind=kind,
-                weight=WEIGHTS[kind],
-                value=float(rng.randint(1, 5)) if kind == "rating" else float("nan"),
-                event_id=offset + 1,
-            )
-        )
-    return events
 
 
 def clicks(*pairs: tuple[str, str], start: int = 0) -> list[Event]:
