@@ -1,0 +1,39 @@
+"""The family by name: what `headrace evaluate --models` and settings can ask for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from models.family.contract import Content, Model
+
+MODELS: dict[str, str] = {
+    "popularity": "models.family.popularity:Popularity",
+}
+"""Name → module:class. A module is imported when its model is first asked for: torch is slow to load."""
+
+
+def model_class(name: str) -> type[Model]:
+    """The class of this name.
+
+    Raises:
+        ValueError: there is none; the message lists what there is.
+    """
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+    module, _, attribute = MODELS[name].partition(":")
+    found: type[Model] = getattr(import_module(module), attribute)
+    return found
+
+
+def make(
+    name: str, settings: dict[str, Any] | None = None, *, seed: int = 0, content: Content | None = None
+) -> Model:
+    """A model of this name that has learned nothing.
+
+    Raises:
+        ValueError: no such model.
+        pydantic.ValidationError: a setting that it does not have, or out of range.
+    """
+    cls = model_class(name)
+    return cls(cls.Settings(**(settings or {})), seed=seed, content=content)
