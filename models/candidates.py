@@ -16,7 +16,7 @@ from models.base import F32, F64, I32, I64
 from models.blend import Blend
 from models.catalogue import ItemColumns
 from models.covisit import LANES, Covisit
-from models.covisit_readings import Readings
+from models.covisit_readings import Readings, Sums
 from models.kernels import inner
 from models.popularity import TOP, Popularity
 
@@ -72,7 +72,7 @@ class Scratch(NamedTuple):
     blocked: I32  # [S]
     chosen: I32  # [S] among the candidates of this mark
     touched: I32  # [S]
-    sums: F32  # [S, LANES]
+    sums: Sums
     dense: F32  # [S]
     history: I32  # [50] slots
     coefficient: F32  # [50, LANES]
@@ -113,7 +113,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
     return Scratch(
         mark=np.zeros(1, np.int32), stamp=np.zeros(slots, np.int32), blocked=np.zeros(slots, np.int32),
         chosen=np.zeros(slots, np.int32), touched=np.zeros(slots, np.int32),
-        sums=np.zeros((slots, LANES), np.float32), dense=np.zeros(slots, np.float32),
+        sums=covisit_readings.new_sums(slots), dense=np.zeros(slots, np.float32),
         history=np.zeros(50, np.int32), coefficient=np.zeros((50, LANES), np.float32),
         base=np.zeros(LANES, np.float32), allowed=np.zeros(slots, np.int32), values=np.zeros(slots, np.float32),
         work=np.zeros(slots, np.float32), heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
@@ -158,7 +158,7 @@ def products(
 @inner
 def _best_by_readings(x: Scratch, items: ItemColumns, touched: int, mark: int, k: int) -> int:
     """Fill `x.taken` with the k allowed items of `x.touched` that have the largest shares of all readings together."""
-    available, blocked, allowed, values, sums = items.available, x.blocked, x.allowed, x.values, x.sums
+    available, blocked, allowed, values, sums = items.available, x.blocked, x.allowed, x.values, x.sums.of
     n = 0
     t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = np.float32(0.0)
     for t in range(touched):
@@ -227,12 +227,12 @@ def retrieve(
         The number of candidates, and of items that the history touched (`x.touched`).
     """
     items, r, pop = state.items, fixed.readings, state.popularity
-    available, blocked, chosen, out, sums = items.available, x.blocked, x.chosen, x.slots, x.sums
+    available, blocked, chosen, out, sums = items.available, x.blocked, x.chosen, x.slots, x.sums.of
     for k in range(n):
         x.history[k] = slot_of[history[k]]
     covisit_readings.coefficients(state.covisit, r, x.history, n, x.coefficient, x.base)
     touched = covisit_readings.accumulate(
-        state.covisit, r, slot_of, x.history, n, x.coefficient, sums, x.stamp, mark, x.touched
+        state.covisit, r, x.history, n, x.coefficient, x.sums, slots, x.stamp, mark, x.touched
     )
     mass, total = pop.mass[:, fixed.plain], pop.total[fixed.plain]
     covisit_readings.finish(state.covisit, r, x.touched, touched, mass, total, x.base, sums, x.stamp, mark)

@@ -26,14 +26,21 @@ LANES = 2 * HALF
 
 LATER = -2
 """The place of a neighbour that is new to a full row."""
+GONE = -1
+"""The key of a neighbour that was evicted: it keeps its place in the row until the row sheds."""
 
 
 class Covisit(NamedTuple):
-    """S item slots; entries lie in arena blocks."""
+    """S item slots; entries lie in arena blocks.
+
+    The two matrices' weights lie apart, and keys are slots: a list reads thousands of neighbours, most of them in the
+    first matrix alone, and reads nothing that it does not need.
+    """
 
     header: I64
-    keys: I32  # item number of a neighbour
-    weight: F32  # [entries, 2]
+    keys: I32  # slot of a neighbour, or GONE
+    first: F32  # [entries] weight in the first matrix
+    second: F32  # [entries] ... and in the second
     cells: U16  # two an entry: position in the row, 65535 for none
     at: I64  # [S] offset of the row
     size_class: I32  # [S] -1 for no row
@@ -58,7 +65,8 @@ def create(slots: int, entries: int = 1 << 14) -> Covisit:
     return Covisit(
         header=arena.new_header(),
         keys=np.full(entries, -1, np.int32),
-        weight=np.zeros((entries, 2), np.float32),
+        first=np.zeros(entries, np.float32),
+        second=np.zeros(entries, np.float32),
         cells=np.full(2 * entries, 65535, np.uint16),
         at=np.zeros(slots, np.int64),
         size_class=np.full(slots, -1, np.int32),
@@ -109,8 +117,8 @@ def _grow(c: Covisit, slot: int) -> None:
     new = arena.allocate(c.header, c.keys, size_class + 1)
     for p in range(c.n[slot]):
         c.keys[new + p] = c.keys[old + p]
-        c.weight[new + p, 0] = c.weight[old + p, 0]
-        c.weight[new + p, 1] = c.weight[old + p, 1]
+        c.first[new + p] = c.first[old + p]
+        c.second[new + p] = c.second[old + p]
     if size_class >= 0:
         arena.release(c.header, c.keys, old, size_class)
     c.at[slot] = new
@@ -120,11 +128,11 @@ def _grow(c: Covisit, slot: int) -> None:
 
 @inner
 def _shed(c: Covisit, slot: int) -> None:
-    """Drop the lightest quarter of a full row; of equals, those with the higher number."""
+    """Drop the lightest quarter of a full row; those that are gone before all, and of equals those of higher slots."""
     at, n = c.at[slot], c.n[slot]
     mass = np.empty(n, np.float32)
     for p in range(n):
-        mass[p] = c.weight[at + p, 0] + c.weight[at + p, 1]
+        mass[p] = c.first[at + p] + c.second[at + p] if c.keys[at + p] != GONE else np.float32(0.0)
     # the bits of positive floats are in the order of the floats
     order = mass.view(np.uint32).astype(np.uint64)
     for p in range(n):
@@ -134,8 +142,8 @@ def _shed(c: Covisit, slot: int) -> None:
     for p in range(n):
         if order[p] > last:
             c.keys[at + kept] = c.keys[at + p]
-            c.weight[at + kept, 0] = c.weight[at + p, 0]
-            c.weight[at + kept, 1] = c.weight[at + p, 1]
+            c.first[at + kept] = c.first[at + p]
+            c.second[at + kept] = c.second[at + p]
             kept += 1
     for p in range(kept, n):
         c.keys[at + p] = -1
@@ -167,8 +175,8 @@ def add(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -> No
     if p < 0:
         _append(c, slot, key, w0, w1, limit)
     else:
-        c.weight[c.at[slot] + p, 0] += w0
-        c.weight[c.at[slot] + p, 1] += w1
+        c.first[c.at[slot] + p] += w0
+        c.second[c.at[slot] + p] += w1
 
 
 @inner
@@ -181,8 +189,8 @@ def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -
     at, cells = c.at[slot], 2 * arena.block_size(c.size_class[slot])
     p = c.n[slot]
     c.keys[at + p] = key
-    c.weight[at + p, 0] = w0
-    c.weight[at + p, 1] = w1
+    c.first[at + p] = w0
+    c.second[at + p] = w1
     cell = _home(key, cells)
     while c.cells[2 * at + cell] != 65535:
         cell = (cell + 1) & (cells - 1)
@@ -192,7 +200,7 @@ def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -
 
 @inner
 def _learn_full(
-    c: Covisit, r: Rates, slot: int, number: I32, history: I32, window: int, weight: float, places: I64
+    c: Covisit, r: Rates, slot: int, history: I32, window: int, weight: float, places: I64
 ) -> None:
     """The new neighbours of rows that were full, once all that they have has grown."""
     for g in range(window):
@@ -201,7 +209,7 @@ def _learn_full(
             if places[2 * g + side] != LATER:
                 continue
             w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
-            row, key = (other, number[slot]) if side == 0 else (slot, number[other])
+            row, key = (other, slot) if side == 0 else (slot, other)
             if side == 1:
                 w0, w1 = w0 * r.back[0], w1 * r.back[1]
             add(c, row, key, w0, w1, r.max_neighbours)
@@ -212,7 +220,6 @@ def learn(
     c: Covisit,
     r: Rates,
     slot: int,
-    number: I32,
     history: I32,
     n: int,
     weight: float,
@@ -229,8 +236,7 @@ def learn(
     new, and last the new ones of full rows. So all that a row has grows before it sheds, wherever its hash index
     happened to put it: a restored row has another index, and must learn the same.
     """
-    keys, weights, table = c.keys, c.weight, c.cells
-    mine = number[slot]
+    keys, first, second, table = c.keys, c.first, c.second, c.cells
     cells, places = probe[0], probe[1]
     window = min(n, r.window)
     mass = 0.0
@@ -241,7 +247,7 @@ def learn(
             row = other if side == 0 else slot
             if other < 0 or other == slot or c.size_class[row] < 0:
                 continue
-            key = mine if side == 0 else number[other]
+            key = slot if side == 0 else other
             cells[2 * g + side] = 2 * c.at[row] + _home(key, 16 << c.size_class[row])
     for i in range(2 * window):
         places[i] = 65535 if cells[i] < 0 else table[cells[i]]
@@ -254,7 +260,7 @@ def learn(
                 continue
             row = other if side == 0 else slot
             places[i] += c.at[row]
-            if keys[places[i]] != (mine if side == 0 else number[other]):
+            if keys[places[i]] != (slot if side == 0 else other):
                 places[i] = -1
     row0, row1, column0, column1 = (
         c.row_sum[slot, 0],
@@ -270,11 +276,13 @@ def learn(
         b0, b1 = w0 * r.back[0], w1 * r.back[1]
         there, here = places[2 * g], places[2 * g + 1]
         if there >= 0:
-            weights[there, 0] += w0
-            weights[there, 1] += w1
+            first[there] += w0
+            if w1 != 0.0:  # most of the window is the first matrix's alone
+                second[there] += w1
         if here >= 0:
-            weights[here, 0] += b0
-            weights[here, 1] += b1
+            first[here] += b0
+            if b1 != 0.0:
+                second[here] += b1
         c.row_sum[other, 0] += w0
         c.row_sum[other, 1] += w1
         c.column_sum[other, 0] += b0
@@ -298,7 +306,7 @@ def learn(
             if places[2 * g + side] >= 0:
                 continue
             w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
-            row, key = (other, mine) if side == 0 else (slot, number[other])
+            row, key = (other, slot) if side == 0 else (slot, other)
             if side == 1:
                 w0, w1 = w0 * r.back[0], w1 * r.back[1]
             # a call that hands on all these arrays costs more than what follows, so the common cases are written out
@@ -311,8 +319,8 @@ def learn(
                 found = False
                 while p != 65535:
                     if keys[start + p] == key:
-                        weights[start + p, 0] += w0
-                        weights[start + p, 1] += w1
+                        first[start + p] += w0
+                        second[start + p] += w1
                         found = True
                         break
                     cell = (cell + 1) & mask
@@ -325,14 +333,14 @@ def learn(
                     continue
                 if used < size:
                     keys[start + used] = key
-                    weights[start + used, 0] = w0
-                    weights[start + used, 1] = w1
+                    first[start + used] = w0
+                    second[start + used] = w1
                     table[2 * start + cell] = used
                     c.n[row] = used + 1
                     continue
             _append(c, row, key, w0, w1, r.max_neighbours)
     if full:
-        _learn_full(c, r, slot, number, history, window, weight, places)
+        _learn_full(c, r, slot, history, window, weight, places)
     c.stale[slot] = 1
     dirty[slot] |= flag
     return mass
@@ -340,14 +348,13 @@ def learn(
 
 @inner
 def learn_again(
-    c: Covisit, r: Rates, slot: int, number: I32, history: I32, n: int, weight: float, done: U8, dirty: U8,
-    flag: int,
-) -> None:  # fmt: skip
+    c: Covisit, r: Rates, slot: int, history: I32, n: int, weight: float, done: U8, dirty: U8, flag: int
+) -> None:
     """What `learn` did to the rows, sums apart, in those that are not `done` [S] (see `models.covisit_journal`)."""
     for g in range(n):
         other = history[g]
         if other >= 0 and other != slot and done[other] == 0:
-            add(c, other, number[slot], weight * r.gain[0, g], weight * r.gain[1, g], r.max_neighbours)
+            add(c, other, slot, weight * r.gain[0, g], weight * r.gain[1, g], r.max_neighbours)
             dirty[other] |= flag
     if done[slot] != 0:
         return
@@ -358,10 +365,10 @@ def learn_again(
             other = history[g]
             if other < 0 or other == slot or (later == 1 and not full[g]):
                 continue
-            full[g] = c.n[slot] >= r.max_neighbours and find(c, slot, number[other]) < 0
+            full[g] = c.n[slot] >= r.max_neighbours and find(c, slot, other) < 0
             if later == 1 or not full[g]:
                 w0, w1 = weight * r.gain[0, g] * r.back[0], weight * r.gain[1, g] * r.back[1]
-                add(c, slot, number[other], w0, w1, r.max_neighbours)
+                add(c, slot, other, w0, w1, r.max_neighbours)
 
 
 def needs(settings: CovisitSettings) -> int:
@@ -374,9 +381,9 @@ def needs(settings: CovisitSettings) -> int:
 
 
 def row(c: Covisit, slot: int) -> tuple[I32, F32]:
-    """A row's neighbours (item numbers) and their weights [n, 2], in the order of arrival."""
+    """A row's neighbours (slots, or GONE) and their weights [n, 2], in the order of arrival."""
     at, n = int(c.at[slot]), int(c.n[slot])
-    return c.keys[at : at + n], c.weight[at : at + n]
+    return c.keys[at : at + n], np.stack([c.first[at : at + n], c.second[at : at + n]], axis=1)
 
 
 @kernel
@@ -391,8 +398,8 @@ def restore(c: Covisit, slot: int, keys: I32, weight: F32) -> None:
     c.at[slot], c.size_class[slot], c.n[slot] = at, size_class, n
     for p in range(n):
         c.keys[at + p] = keys[p]
-        c.weight[at + p, 0] = weight[p, 0]
-        c.weight[at + p, 1] = weight[p, 1]
+        c.first[at + p] = weight[p, 0]
+        c.second[at + p] = weight[p, 1]
     _reindex(c, slot)
 
 
@@ -405,6 +412,19 @@ def clear(c: Covisit, slot: int) -> None:
     c.n[slot] = 0
 
 
+@kernel
+def forget(c: Covisit, gone: U8) -> None:
+    """Clear the rows of evicted items (`gone` [S] is not 0), and mark them GONE in the rows of the others."""
+    for slot in range(len(c.n)):
+        if gone[slot] != 0:
+            clear(c, slot)
+            continue
+        at = c.at[slot]
+        for p in range(at, at + c.n[slot]):
+            if c.keys[p] >= 0 and gone[c.keys[p]] != 0:
+                c.keys[p] = GONE
+
+
 def with_room(c: Covisit, entries: int) -> Covisit:
     """The same rows in an arena with room for at least `entries` more."""
     size = len(c.keys)
@@ -413,8 +433,8 @@ def with_room(c: Covisit, entries: int) -> Covisit:
     new = max(2 * size, int(c.header[0]) + entries)
     keys = np.full(new, -1, np.int32)
     keys[:size] = c.keys
-    weight = np.zeros((new, 2), np.float32)
-    weight[:size] = c.weight
+    first, second = np.zeros(new, np.float32), np.zeros(new, np.float32)
+    first[:size], second[:size] = c.first, c.second
     cells = np.full(2 * new, 65535, np.uint16)
     cells[: 2 * size] = c.cells
-    return c._replace(keys=keys, weight=weight, cells=cells)
+    return c._replace(keys=keys, first=first, second=second, cells=cells)

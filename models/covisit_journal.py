@@ -61,7 +61,7 @@ def note(j: Words, window: int, number: int, history: I32, n: int, weight: float
 
 @kernel
 def _learn_again(
-    j: Words, at: int, c: Covisit, r: Rates, number: I32, slot_of: I32, done: U8, dirty: U8, room: int
+    j: Words, at: int, c: Covisit, r: Rates, slot_of: I32, done: U8, dirty: U8, room: int
 ) -> int:
     """Learn a segment from word `at` on; the first word not learned, before which the rows need room."""
     history = np.empty(r.window, np.int32)
@@ -71,9 +71,7 @@ def _learn_again(
         n = j.words[at + 1]
         for g in range(n):
             history[g] = slot_of[j.words[at + _HEAD + g]]
-        covisit.learn_again(
-            c, r, slot_of[j.words[at]], number, history, n, j.floats[at + 2], done, dirty, ROW
-        )
+        covisit.learn_again(c, r, slot_of[j.words[at]], history, n, j.floats[at + 2], done, dirty, ROW)
         at += _HEAD + n
     return int(at)
 
@@ -170,5 +168,5 @@ class Journal:
             at = 0
             while at < len(words):
                 c = covisit.with_room(c, 2 * room)
-                at = _learn_again(segment, at, c, r, number, slot_of, done, dirty, room)
+                at = _learn_again(segment, at, c, r, slot_of, done, dirty, room)
         return c

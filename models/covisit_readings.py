@@ -17,11 +17,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F32, F64, I32
+from models.base import F32, F64, I32, I64
 from models.config import CovisitSettings
 from models.covisit import HALF, LANES, Covisit, find
 from models.kernels import inner
 from models.sequences import HISTORY
+
+
+FEW = 8192
+"""Up to so many items it is faster to clear all sums, and to look at them all, than to ask at every neighbour."""
+
+
+class Sums(NamedTuple):
+    """The sums of each slot, and the same memory in other shapes; before the first slot there is a row that nobody reads."""
+
+    of: F32  # [S, LANES]
+    flat: F32  # [LANES * (1 + S)]
+    words: I64  # [LANES / 2 * (1 + S)]: sums are never below 0, so a word of 0 is two sums of 0
+
+
+def new_sums(slots: int) -> Sums:
+    """Sums for so many slots."""
+    flat = np.zeros(LANES * (1 + slots), np.float32)
+    return Sums(flat[LANES:].reshape(slots, LANES), flat, flat.view(np.int64))
 
 
 class Readings(NamedTuple):
@@ -86,55 +104,100 @@ def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: 
 
 
 @inner
+def _collect(c: Covisit, history: I32, items: int, flat: F32, stamp: I32, mark: int, touched: I32) -> int:
+    """Fill `touched` with the neighbours of the history, their sums at 0; how many."""
+    found = 0
+    this = np.int32(mark)
+    for k in range(items):
+        row = history[k]
+        if row < 0:
+            continue
+        for p in range(c.at[row], c.at[row] + c.n[row]):
+            j = c.keys[p]
+            if j >= 0 and stamp[j] != this:
+                stamp[j] = this
+                touched[found] = j
+                found += 1
+                flat[LANES * (j + 1) : LANES * (j + 2)] = np.float32(0.0)
+    return found
+
+
+@inner
+def _touched(words: I64, slots: int, stamp: I32, mark: int, touched: I32) -> int:
+    """Fill `touched` with the slots whose sums are not all 0; how many."""
+    found = 0
+    this = np.int32(mark)
+    half = LANES // 2
+    for slot in range(slots):
+        at = np.uint64(half * (slot + 1))
+        some = words[at] | words[at + np.uint64(1)] | words[at + np.uint64(2)] | words[at + np.uint64(3)]
+        if some != 0:
+            stamp[slot] = this
+            touched[found] = slot
+            found += 1
+    return found
+
+
+@inner
+def _add(
+    keys: I32, weight: F32, start: int, stop: int, flat: F32, lane: int,
+    a0: float, a1: float, a2: float, a3: float,
+) -> None:  # fmt: skip
+    """Add a row's weights to four lanes, each times its coefficient.
+
+    Unsigned indices spare the check for a negative one; all loads come before all stores, so that four lanes are one
+    instruction. What is gone (-1) adds to the row before all slots, which nobody reads.
+    """
+    one, two, three = np.uint32(1), np.uint32(2), np.uint32(3)
+    for p in range(np.uint64(start), np.uint64(stop)):
+        j = np.uint32(keys[p] + 1) * np.uint32(LANES) + np.uint32(lane)
+        w = weight[p]
+        s0, s1, s2, s3 = flat[j], flat[j + one], flat[j + two], flat[j + three]
+        flat[j] = s0 + a0 * w
+        flat[j + one] = s1 + a1 * w
+        flat[j + two] = s2 + a2 * w
+        flat[j + three] = s3 + a3 * w
+
+
+@inner
 def accumulate(
     c: Covisit,
     r: Readings,
-    slot_of: I32,
     history: I32,
     n: int,
     coefficient: F32,
-    sums: F32,
+    sums: Sums,
+    slots: int,
     stamp: I32,
     mark: int,
     touched: I32,
 ) -> int:
-    """Add up Σ_k coefficient · A[h_k, j] into `sums` [S, LANES]; how many items are in `touched`.
+    """Add up Σ_k coefficient · A[h_k, j] into `sums`; how many items are in `touched`.
 
-    `stamp[j] == mark` says that item j's sums are of this call.
+    Args:
+        history: slots, newest first, `n` of them.
+        slots: item slots in use.
+        stamp: afterwards `stamp[j] == mark` says that item j has sums.
     """
-    found = 0
-    this = np.int32(mark)
-    for k in range(min(n, r.any_items)):
+    items = min(n, r.any_items)
+    flat, found = sums.flat, 0
+    few = slots <= FEW
+    if few:
+        flat[: LANES * (slots + 1)] = np.float32(0.0)
+    else:
+        flat[:LANES] = np.float32(0.0)
+        found = _collect(c, history, items, flat, stamp, mark, touched)
+    for k in range(items):
         row = history[k]
         if row < 0:
             continue
-        a0, a1, a2, a3 = coefficient[k, 0], coefficient[k, 1], coefficient[k, 2], coefficient[k, 3]
-        b0, b1, b2, b3 = coefficient[k, 4], coefficient[k, 5], coefficient[k, 6], coefficient[k, 7]
-        both = k < r.second_items
-        # unsigned indices spare the check for a negative one; written out, four lanes are one instruction
-        start = np.uint64(c.at[row])
-        for p in range(start, start + np.uint64(c.n[row])):
-            signed = slot_of[np.uint32(c.keys[p])]
-            if signed < 0:
-                continue
-            j = np.uint32(signed)
-            w0 = c.weight[p, np.uint32(0)]
-            if stamp[j] != this:
-                stamp[j] = this
-                touched[found] = signed
-                found += 1
-                for lane in range(LANES):
-                    sums[j, np.uint32(lane)] = np.float32(0.0)
-            sums[j, 0] += a0 * w0
-            sums[j, 1] += a1 * w0
-            sums[j, 2] += a2 * w0
-            sums[j, 3] += a3 * w0
-            if both:
-                w1 = c.weight[p, np.uint32(1)]
-                sums[j, 4] += b0 * w1
-                sums[j, 5] += b1 * w1
-                sums[j, 6] += b2 * w1
-                sums[j, 7] += b3 * w1
+        start, stop = c.at[row], c.at[row] + c.n[row]
+        a = coefficient[k]
+        _add(c.keys, c.first, start, stop, flat, 0, a[0], a[1], a[2], a[3])
+        if k < r.second_items:
+            _add(c.keys, c.second, start, stop, flat, HALF, a[4], a[5], a[6], a[7])
+    if few:
+        found = _touched(sums.words, slots, stamp, mark, touched)
     return found
 
 
@@ -191,17 +254,17 @@ def finish(
 
 
 @inner
-def strongest(c: Covisit, history: I32, n: int, number: int, coefficient: F32) -> int:
-    """Position in the history of the item that speaks loudest for item `number`; -1 where none does."""
+def strongest(c: Covisit, history: I32, n: int, slot: int, coefficient: F32) -> int:
+    """Position in the history of the item that speaks loudest for item `slot`; -1 where none does."""
     best, best_value = -1, 0.0
     for k in range(n):
         if history[k] < 0:
             continue
-        p = find(c, history[k], number)
+        p = find(c, history[k], slot)
         if p < 0:
             continue
         entry = c.at[history[k]] + p
-        value = coefficient[k, 0] * c.weight[entry, 0] + coefficient[k, HALF] * c.weight[entry, 1]
+        value = coefficient[k, 0] * c.first[entry] + coefficient[k, HALF] * c.second[entry]
         if value > best_value:
             best, best_value = k, value
     return best

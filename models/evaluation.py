@@ -102,7 +102,7 @@ def baseline_lists(
         for t in range(touched):
             slot = x.touched[t]
             if blocked[slot] != mark and available[slot] != 0:
-                filled = selection.offer(best, best_score, filled, slot, x.sums[slot, lane], items.order)
+                filled = selection.offer(best, best_score, filled, slot, x.sums.of[slot, lane], items.order)
         item_numbers(items.number, best, filled, out[q])
     for p in range(lives):
         filled = 0

@@ -65,7 +65,7 @@ def describe(
     for j in range(count):
         slot = x.slots[j]
         for q in range(readings):
-            x.features[j, q] = x.sums[slot, fixed.readings.lanes[q]]
+            x.features[j, q] = x.sums.of[slot, fixed.readings.lanes[q]]
         for p in range(lives):
             total = state.popularity.total[p]
             mass = state.popularity.mass[slot, p]

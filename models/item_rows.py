@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from models import covisit, popularity
-from models.base import F32, I64, U8
+from models.base import F32, I32, I64, U8
 from models.candidates import State
 from models.catalogue import HEAD, OUTPUT, ROW
 
@@ -74,8 +74,9 @@ def dump(state: State, slots: I64, flags: U8) -> Iterator[tuple[bytes, bytes]]:
     rest = np.stack([state.amf.bias[outputs], state.amf.y_square[outputs]], axis=1)
     yield from _parts(b"y", state, outputs, np.concatenate([rest, state.amf.y[outputs]], axis=1))
     for slot in slots[(flags & ROW) != 0].tolist():
-        keys, weight = covisit.row(state.covisit, slot)
-        yield key(b"c", int(state.items.number[slot])), keys.tobytes() + weight.tobytes()
+        neighbours, weight = covisit.row(state.covisit, slot)
+        numbers = np.where(neighbours >= 0, state.items.number[neighbours], covisit.GONE).astype(np.int32)
+        yield key(b"c", int(state.items.number[slot])), numbers.tobytes() + weight.tobytes()
 
 
 def _heads(state: State, slots: I64) -> np.ndarray:
@@ -123,12 +124,14 @@ def load_output(state: State, slot: int, data: bytes) -> None:
     state.amf.y[slot] = values[2:]
 
 
-def load_row(state: State, slot: int, data: bytes) -> None:
-    """Put a co-visitation row back; the caller made sure of room."""
+def load_row(state: State, slot: int, data: bytes, slot_of: I32) -> None:
+    """Put a co-visitation row back; the caller made sure of room. `slot_of` [item numbers] is -1 for an evicted one."""
     n = len(data) // 12
+    numbers: I32 = np.frombuffer(data, np.int32, n)
+    known = (numbers >= 0) & (numbers < len(slot_of))
     covisit.restore(
         state.covisit,
         slot,
-        np.frombuffer(data, np.int32, n),
+        np.where(known, slot_of[np.where(known, numbers, 0)], covisit.GONE).astype(np.int32),
         np.frombuffer(data, np.float32, 2 * n, 4 * n).reshape(n, 2),
     )

@@ -398,7 +398,7 @@ class Recommender:
         found = dict(meta)
         if META in found:
             self._top_numbers = meta_row.load(found[META], self._state, self.actions, self.catalogue)
-        parts = {b"h": item_rows.load_head, b"y": item_rows.load_output, b"c": item_rows.load_row}
+        parts = {b"h": item_rows.load_head, b"y": item_rows.load_output}
         rest: list[tuple[bytes, int, bytes]] = []
         segments: dict[int, bytes] = {}
         for name, data in items:
@@ -417,7 +417,9 @@ class Recommender:
             if kind == b"c":
                 need = 4 * len(data) // 12 + 16
                 self._state = self._state._replace(covisit=covisit.with_room(self._state.covisit, need))
-            parts[kind](self._state, slot, data)
+                item_rows.load_row(self._state, slot, data, self.catalogue.slot_of)
+            else:
+                parts[kind](self._state, slot, data)
         dirty = self.catalogue.columns.dirty
         dirty[:] = 0
         rows = self._journal.load(
@@ -479,10 +481,11 @@ class Recommender:
         gone = self.catalogue.evict(self.settings.max_items - self.settings.max_items // 16)
         s = self._state
         s.totals[totals.ITEMS_WITH_EVENTS] -= np.count_nonzero(s.items.born[gone] >= 0)
-        for slot in gone:
-            covisit.clear(s.covisit, slot)
-            s.popularity.mass[slot] = 0.0
-            s.items.born[slot] = -1
+        evicted = np.zeros(len(s.items.number), np.uint8)
+        evicted[gone] = 1
+        covisit.forget(s.covisit, evicted)
+        s.popularity.mass[gone] = 0.0
+        s.items.born[gone] = -1
         popularity.find_top(s.popularity, int(s.totals[totals.SLOTS_USED]))
         s.totals[totals.ITEMS_EVICTED] += len(gone)
         s.totals[totals.ITEMS_SHOWN] -= float(s.items.shown[gone].sum())

@@ -171,7 +171,7 @@ def make_list(
         out.source[row, j] = best_source
         if readings <= best_source < readings + lives:
             continue  # it is popular, whatever the user had
-        k = covisit_readings.strongest(state.covisit, x.history, n, items.number[slot], x.coefficient)
+        k = covisit_readings.strongest(state.covisit, x.history, n, slot, x.coefficient)
         if k >= 0:
             out.because[row, j] = history[k]
 
@@ -242,7 +242,6 @@ def _learn(
             state.covisit,
             fixed.covisit,
             slot,
-            items.number,
             x.history,
             n,
             weight,

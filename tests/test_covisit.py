@@ -22,43 +22,44 @@ FLAG = 2
 
 @kernel
 def learn(
-    c: Any, r: Any, slot: Any, number: Any, history: Any, n: Any, weight: Any, dirty: Any, flag: Any,
-    probe: Any,
-) -> Any:  # fmt: skip
-    return covisit.learn(c, r, slot, number, history, n, weight, dirty, flag, probe)
+    c: Any, r: Any, slot: Any, history: Any, n: Any, weight: Any, dirty: Any, flag: Any, probe: Any
+) -> Any:
+    return covisit.learn(c, r, slot, history, n, weight, dirty, flag, probe)
 
 
 @kernel
 def read(
-    c: Any, r: Any, slot_of: Any, history: Any, n: Any, slots: Any, mass: Any, total: Any,
+    c: Any, r: Any, history: Any, n: Any, slots: Any, in_use: Any, mass: Any, total: Any,
     coefficient: Any, base: Any, sums: Any, stamp: Any, mark: Any, touched: Any,
 ) -> Any:  # fmt: skip
     covisit_readings.coefficients(c, r, history, n, coefficient, base)
-    found = covisit_readings.accumulate(c, r, slot_of, history, n, coefficient, sums, stamp, mark, touched)
-    covisit_readings.finish(c, r, slots, len(slots), mass, total, base, sums, stamp, mark)
+    found = covisit_readings.accumulate(c, r, history, n, coefficient, sums, in_use, stamp, mark, touched)
+    covisit_readings.finish(c, r, slots, len(slots), mass, total, base, sums.of, stamp, mark)
     return found
 
 
 @kernel
-def strongest(c: Any, history: Any, n: Any, number: Any, coefficient: Any) -> Any:
-    return covisit_readings.strongest(c, history, n, number, coefficient)
+def forget(c: Any, gone: Any) -> Any:
+    covisit.forget(c, gone)
+
+
+@kernel
+def strongest(c: Any, history: Any, n: Any, slot: Any, coefficient: Any) -> Any:
+    return covisit_readings.strongest(c, history, n, slot, coefficient)
 
 
 class Matrix:
-    """The compiled model, with number = 100 + slot so that the two can't be confused."""
+    """The compiled model; `in_use` says how many items there are, of which the first SLOTS have events."""
 
-    def __init__(self, settings: CovisitSettings = SETTINGS) -> None:
-        self.settings = settings
+    def __init__(self, settings: CovisitSettings = SETTINGS, in_use: int = SLOTS) -> None:
+        self.settings, self.in_use = settings, in_use
         self.rates: Rates = covisit.rates(settings)
         self.r: Readings = covisit_readings.readings(settings)
-        self.c: Covisit = covisit.create(SLOTS)
-        self.number = np.arange(100, 100 + SLOTS, dtype=np.int32)
-        self.slot_of = np.full(200, -1, np.int32)
-        self.slot_of[100 : 100 + SLOTS] = np.arange(SLOTS)
-        self.dirty = np.zeros(SLOTS, np.uint8)
+        self.c: Covisit = covisit.create(in_use)
+        self.dirty = np.zeros(in_use, np.uint8)
         self.mark = 0
-        self.stamp = np.zeros(SLOTS, np.int32)
-        self.sums = np.zeros((SLOTS, covisit.LANES), np.float32)
+        self.stamp = np.zeros(in_use, np.int32)
+        self.sums = covisit_readings.new_sums(in_use)
         self.coefficient = np.zeros((50, covisit.LANES), np.float32)
 
     def learn(self, slot: int, history: list[int], weight: float = 1.0) -> float:
@@ -68,7 +69,6 @@ class Matrix:
             self.c,
             self.rates,
             slot,
-            self.number,
             h,
             len(history),
             weight,
@@ -81,18 +81,18 @@ class Matrix:
     def rows(self, slot: int) -> dict[int, list[float]]:
         keys, weights = covisit.row(self.c, slot)
         assert len(set(keys.tolist())) == len(keys)
-        return {int(k) - 100: w for k, w in zip(keys, weights.tolist(), strict=True)}
+        return {int(k): w for k, w in zip(keys, weights.tolist(), strict=True)}
 
     def read(self, history: list[int], mass: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], set[int]]:
         """Readings of every slot [SLOTS, LANES], and the slots that were neighbours."""
         self.mark += 1
-        touched, base = np.zeros(SLOTS, np.int32), np.zeros(covisit.LANES, np.float32)
+        touched, base = np.zeros(self.in_use, np.int32), np.zeros(covisit.LANES, np.float32)
         h = np.array([*history, -1], np.int32)
         found = read(
-            self.c, self.r, self.slot_of, h, len(history), np.arange(SLOTS, dtype=np.int32), mass, mass.sum(),
+            self.c, self.r, h, len(history), np.arange(SLOTS, dtype=np.int32), self.in_use, mass, mass.sum(),
             self.coefficient, base, self.sums, self.stamp, self.mark, touched,
         )  # fmt: skip
-        return self.sums.copy(), set(touched[:found].tolist())
+        return self.sums.of[:SLOTS].copy(), set(touched[:found].tolist())
 
 
 Pairs = dict[tuple[int, int], np.ndarray[Any, Any]]
@@ -199,12 +199,29 @@ def test_a_reading_after_more_events_is_up_to_date() -> None:
     assert (matrix.read([1, 2], mass)[0] == fresh.read([1, 2], mass)[0]).all()
 
 
-def test_an_item_without_a_slot_is_passed_over() -> None:
-    matrix = Matrix()
-    matrix.learn(7, [1])
-    matrix.learn(8, [1])
-    matrix.slot_of[100 + 7] = -1
-    assert matrix.read([1], np.ones(SLOTS))[1] == {8}
+@pytest.mark.parametrize("in_use", [SLOTS, covisit_readings.FEW + 1])
+class TestFewAndManyItems:
+    def test_an_evicted_item_is_passed_over(self, in_use: int) -> None:
+        matrix = Matrix(in_use=in_use)
+        matrix.learn(7, [1])
+        matrix.learn(8, [1])
+        gone = np.zeros(in_use, np.uint8)
+        gone[7] = 1
+        forget(matrix.c, gone)
+        assert matrix.read([1], np.ones(SLOTS))[1] == {8}
+        assert matrix.rows(7) == {}
+        matrix.learn(7, [2])  # another item has its place now
+        assert matrix.read([1], np.ones(SLOTS))[1] == {8}
+
+    def test_sums_are_the_same(self, in_use: int) -> None:
+        matrix, plain, mass = Matrix(in_use=in_use), Matrix(), np.ones(SLOTS)
+        for event in traffic(80):
+            matrix.learn(*event)
+            plain.learn(*event)
+            history = event[1] or [event[0]]
+            (got, touched), (expected, neighbours) = matrix.read(history, mass), plain.read(history, mass)
+            assert touched == neighbours
+            assert (got == expected).all()
 
 
 def test_the_history_item_that_speaks_loudest_is_found() -> None:
@@ -214,9 +231,9 @@ def test_the_history_item_that_speaks_loudest_is_found() -> None:
     matrix.learn(20, [4])
     matrix.read([4, 3, 6], np.ones(SLOTS))
     h = np.array([4, 3, 6], np.int32)
-    assert strongest(matrix.c, h, 3, 120, matrix.coefficient) == 1
-    assert strongest(matrix.c, h, 1, 120, matrix.coefficient) == 0
-    assert strongest(matrix.c, h, 3, 150, matrix.coefficient) == -1
+    assert strongest(matrix.c, h, 3, 20, matrix.coefficient) == 1
+    assert strongest(matrix.c, h, 1, 20, matrix.coefficient) == 0
+    assert strongest(matrix.c, h, 3, 50, matrix.coefficient) == -1
 
 
 class TestShedding:
@@ -235,12 +252,22 @@ class TestShedding:
             j: w for j, w in full.items() if j not in lightest
         }
 
-    def test_of_equals_the_higher_numbers_go(self) -> None:
+    def test_of_equals_the_higher_slots_go(self) -> None:
         matrix = Matrix(self.SMALL)
         for j in [17, 2, 16, *range(3, 16)]:
             matrix.learn(j, [1])
         matrix.learn(40, [1])
         assert list(matrix.rows(1)) == [2, *range(3, 14), 40]
+
+    def test_what_is_gone_goes_first(self) -> None:
+        matrix = Matrix(self.SMALL)
+        for j in range(2, 18):
+            matrix.learn(j, [1], weight=float(j))
+        gone = np.zeros(SLOTS, np.uint8)
+        gone[[16, 17]] = 1
+        forget(matrix.c, gone)
+        matrix.learn(40, [1])
+        assert list(matrix.rows(1)) == [*range(4, 16), 40]
 
     def test_the_row_can_still_be_looked_up(self) -> None:
         matrix = Matrix(self.SMALL)
