@@ -23,13 +23,12 @@ from models.covisit import HALF, LANES, Covisit, find
 from models.kernels import inner
 from models.sequences import HISTORY
 
-
 FEW = 8192
 """Up to so many items it is faster to clear all sums, and to look at them all, than to ask at every neighbour."""
 
 
 class Sums(NamedTuple):
-    """The sums of each slot, and the same memory in other shapes; before the first slot there is a row that nobody reads."""
+    """The sums of each slot, and the same memory in other shapes; before slot 0 lies a row that nobody reads."""
 
     of: F32  # [S, LANES]
     flat: F32  # [LANES * (1 + S)]
