@@ -17,6 +17,7 @@ import typer
 from stream_app import (
     cli_backtest,
     cli_consumers,
+    cli_evaluate,
     cli_models,
     cli_producers,
     cli_services,
@@ -41,6 +42,7 @@ for part in (
     cli_topics,
     cli_producers,
     cli_backtest,
+    cli_evaluate,
     cli_consumers,
     cli_models,
     cli_state,

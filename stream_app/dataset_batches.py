@@ -17,6 +17,7 @@ from models.recommender import Recommender
 from producers.columns import Dataset
 from stream_app.careful import ERASE, RATING
 from stream_app.decode import partition_key
+from stream_app.item_features import category_features
 from stream_app.settings import Settings
 
 PARTITION = 0
@@ -106,17 +107,7 @@ class DatasetBatches:
 
     def features(self) -> F64 | None:
         """Which categories each item code has, float64 [items, categories]; None where there are none."""
-        frame = self.dataset.items
-        of_item = dict(zip(frame["item_id"].to_list(), frame["categories"].to_list(), strict=True))
-        names = sorted({name for categories in of_item.values() for name in categories or []})
-        if not names:
-            return None
-        column = {name: at for at, name in enumerate(names)}
-        features = np.zeros((len(self.dataset.item_ids), len(names)))
-        for row, item_id in enumerate(self.dataset.item_ids):
-            for name in of_item.get(item_id) or []:
-                features[row, column[name]] = 1.0
-        return features
+        return category_features(self.dataset)
 
     def _number(self, item: I32) -> I32:
         ids = self.dataset.item_ids
