@@ -149,7 +149,8 @@ def prequential(events: Interactions, *, every: int = 20_000) -> Plan:
 
     As `headrace backtest` counts: a user's first event and an item that the user already had are learned from and not
     asked for; an item that was never seen is a miss. Histories are exact to the event, however rarely the model
-    learns. Questions before the first learning are misses, as all lists are empty then.
+    learns. Questions before the first learning are misses, as all lists are empty then. The counting is the same, the
+    moment is not: a backtest's list is made after the user's last event, here with all that was learned since.
     """
     n = len(events)
     new = _first_time(events)
