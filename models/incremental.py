@@ -6,6 +6,7 @@ only holder of anything: whatever it forgets is computed again from the stored s
 Each user in the cache has a ring of `band` rotated keys and values in every layer: the event at position p of
 the user's sequence lies at p mod band. Keys are rotated by their absolute position, so nothing is moved or
 rotated again when an event is added, and banded attention over the ring is what the whole model computes.
+On the CPU single events go through `models.advance`, on a GPU all users' next events are one call each.
 """
 
 from __future__ import annotations
@@ -15,24 +16,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.advance import advance, new_scratch, weights_of
 from models.base import F32, I64, Bool
 from models.encode import Events, encode
+from models.stored_events import nth
 from models.transformer import PERIOD, CausalTransformer, KeysValues, Layer
 
 NOWHERE = -1
 
 
-def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Zeros whose memory is taken when it is written: filling a gigabyte would hold a worker up for half a second."""
-    if device.type == "cpu":
-        return torch.from_numpy(np.zeros(shape, np.float32))
-    return torch.zeros(shape, device=device)
-
-
 class IncrementalEncoder:
     """A bounded cache of users, the least recently used forgotten first.
 
-    Users are told apart by a slot, any whole number from 0 up. The slots of one call must differ.
+    Users are told apart by a slot, any whole number from 0 up. The slots of one call differ, but for `advance`.
     """
 
     def __init__(self, model: CausalTransformer, capacity: int, scale: tuple[float, float]) -> None:
@@ -41,9 +37,17 @@ class IncrementalEncoder:
             raise ValueError(f"the encoder must hold at least 1 user, not {capacity}")
         config, device = model.config, model.item.device
         self.model, self.capacity, self.scale = model, capacity, scale
-        shape = (capacity, 2, config.heads, model.band, config.d_model // config.heads)
-        self._rings = [_zeros(shape, device) for _ in range(config.layers)]
+        shape = (capacity, config.layers, 2, config.heads, model.band, config.d_model // config.heads)
+        # numpy takes memory when it is written: filling a gigabyte would hold a worker up for half a second
+        self._compiled = device.type == "cpu"
+        self._rings = (
+            torch.from_numpy(np.zeros(shape, np.float32))
+            if self._compiled
+            else torch.zeros(shape, device=device)
+        )
         self._vectors = torch.zeros((capacity, config.d_model), device=device)
+        if self._compiled:
+            self._weights, self._scratch = weights_of(model), new_scratch(model)
         self._length = np.zeros(capacity, np.int64)
         self._used = np.zeros(capacity, np.int64)
         self._slot = np.full(capacity, NOWHERE, np.int64)
@@ -85,8 +89,8 @@ class IncrementalEncoder:
             of = self._at(places[owner[run][chosen]])
             index = self._at(position[run][chosen] % self.model.band)
             picked = self._at(chosen)
-            for ring, pair in zip(self._rings, layers, strict=True):
-                ring[of, :, :, index] = torch.stack(pair, 1)[picked]
+            for layer, pair in enumerate(layers):
+                self._rings[of, layer, :, :, index] = torch.stack(pair, 1)[picked]
 
         every = encode(self.model, events, offsets, self.scale, store)
         last = np.zeros((len(slots), self.model.config.d_model), np.float32)
@@ -96,14 +100,34 @@ class IncrementalEncoder:
         self._length[places] = lengths
         return every
 
-    def advance(self, slots: I64, events: Events) -> F32:
-        """Append one event to each user's sequence; their vectors after it [m, d].
+    def advance(self, slots: I64, events: Events) -> tuple[F32, F32]:
+        """Append events, in order, each to its user's sequence: the user's vector before and after it, [n, d] each.
+
+        A user may come several times.
 
         Raises:
             KeyError: a user is not in the cache; `rebuild` them first.
         """
         places = self._known(slots)
         self._touch(places)
+        before = np.empty((len(places), self.model.config.d_model), np.float32)
+        after = np.empty_like(before)
+        buckets = events.buckets(*self.scale)
+        if self._compiled:
+            advance(
+                self._weights, self._scratch, self._rings.numpy(), self._vectors.numpy(), self._length, places,
+                buckets, before, after,
+            )  # fmt: skip
+            return before, after
+        turn = nth(places)
+        for step in range(int(turn.max(initial=-1)) + 1):
+            now = np.flatnonzero(turn == step)
+            before[now] = self._vectors[self._at(places[now])].cpu().numpy()
+            after[now] = self._all_at_once(places[now], buckets[:, now])
+        return before, after
+
+    def _all_at_once(self, places: I64, buckets: I64) -> F32:
+        """One event for each of some different users; their vectors after it."""
         model, position = self.model, self._length[places]
         device = self._vectors.device
         of, index = self._at(places), self._at(position % model.band)
@@ -111,12 +135,12 @@ class IncrementalEncoder:
             empty = torch.arange(model.band, device=device) > self._at(position)[:, None]
             mask = torch.zeros(empty.shape, device=device).masked_fill_(empty, -torch.inf)[:, None, None]
             turn = model.rotations[self._at(position % PERIOD)]
-            x = model.embed(*torch.from_numpy(events.buckets(*self.scale)).to(device))
-            for layer, ring in zip(model.layers, self._rings, strict=True):
+            x = model.embed(*self._at(buckets))
+            for number, layer in enumerate(model.layers):
                 assert isinstance(layer, Layer)
                 q, k, v = layer.project(x, turn)
-                ring[of, :, :, index] = torch.stack((k, v), 1)
-                keys, values = ring.index_select(0, of).unbind(1)
+                self._rings[of, number, :, :, index] = torch.stack((k, v), 1)
+                keys, values = self._rings[of, number].unbind(1)
                 attended = functional.scaled_dot_product_attention(
                     q[:, :, None], keys, values, attn_mask=mask
                 )

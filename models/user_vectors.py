@@ -19,11 +19,11 @@ from models.base import F32, I64, Bool, EventBatch
 from models.encode import Events, encode, encode_block, ragged
 from models.incremental import IncrementalEncoder
 from models.late_events import vectors_by_time
-from models.stored_events import RowsOf, Stored, gaps_after, newest, nth, out_of_order
+from models.stored_events import RowsOf, Stored, gaps_after, newest, out_of_order
 from models.transformer import CausalTransformer
 from models.users import UserTable
 
-ROUNDS = 4
+ROUNDS = 16
 """A cached user with at most so many events in a batch is advanced one event at a time."""
 
 
@@ -142,18 +142,9 @@ class Plan:
     def _one_at_a_time(self, index: I64, of: I64) -> tuple[F32, F32]:
         cache = self._vectors.cache
         assert cache is not None
-        events = self._new_events(index, of)
-        chosen = np.unique(of)
-        before = np.empty((len(index), self._vectors.model.config.d_model), np.float32)
-        after = np.empty_like(before)
-        turn = nth(of)
-        for step in range(int(turn.max()) + 1):
-            now = np.flatnonzero(turn == step)
-            slots = self._slots[of[now]]
-            before[now] = cache.vector(slots)
-            after[now] = cache.advance(slots, events.take(now))
-        self._vectors.mark(self._users, self._slots[chosen])
-        return before, after
+        around = cache.advance(self._slots[of], self._new_events(index, of))
+        self._vectors.mark(self._users, self._slots[np.unique(of)])
+        return around
 
     def _in_one_pass(self, index: I64, of: I64) -> tuple[F32, F32]:
         before = np.empty((len(index), self._vectors.model.config.d_model), np.float32)

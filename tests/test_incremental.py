@@ -36,10 +36,12 @@ def last(encoder: IncrementalEncoder, events: Events) -> np.ndarray:
     return encode(encoder.model, events, np.array([0, len(events)]), SCALE)[-1]
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(3))
-def test_advance_equals_the_full_encode(layers: int, seed: int) -> None:
+def test_advance_equals_the_full_encode(layers: int, seed: int, compiled: bool) -> None:
     rng, encoder = np.random.default_rng(seed), make(layers)
+    encoder._compiled = compiled
     history = [random_events(rng, int(n)) for n in rng.integers(0, 25, 4)]
     slots = np.array([3, 900, 0, 5000])
     joined = history[0]
@@ -50,7 +52,9 @@ def test_advance_equals_the_full_encode(layers: int, seed: int) -> None:
     for _ in range(23):
         chosen = np.flatnonzero(rng.random(4) < 0.7)
         new = random_events(rng, len(chosen))
-        vectors = encoder.advance(slots[chosen], new)
+        known = encoder.vector(slots[chosen])
+        before, vectors = encoder.advance(slots[chosen], new)
+        np.testing.assert_array_equal(before, known)
         for row, user in enumerate(chosen):
             history[user] = concatenate(history[user], new.take(np.array([row])))
             np.testing.assert_allclose(vectors[row], last(encoder, history[user]), atol=1e-5)
@@ -60,12 +64,26 @@ def test_advance_equals_the_full_encode(layers: int, seed: int) -> None:
         )
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_user_may_come_several_times_in_one_call(compiled: bool) -> None:
+    rng, encoder, one_by_one = np.random.default_rng(1), make(), make()
+    encoder._compiled = compiled
+    slots, events = np.array([4, 9, 4, 4, 9]), random_events(rng, 5)
+    for each in (encoder, one_by_one):
+        each.rebuild(np.array([4, 9]), events.take(np.arange(3)), np.array([0, 1, 3]))
+    before, after = encoder.advance(slots, events)
+    for at in range(5):
+        expected = one_by_one.advance(slots[at : at + 1], events.take(np.array([at])))
+        np.testing.assert_allclose(before[at], expected[0][0], atol=1e-5)
+        np.testing.assert_allclose(after[at], expected[1][0], atol=1e-5)
+
+
 def test_rebuild_from_the_stored_tail_is_enough() -> None:
     rng, encoder = np.random.default_rng(0), make()
     events, new = random_events(rng, 60), random_events(rng, 1)
     tail = events.take(np.arange(60 - encoder.model.reach, 60))
     encoder.rebuild(np.array([1]), tail, np.array([0, len(tail)]))
-    vector = encoder.advance(np.array([1]), new)[0]
+    vector = encoder.advance(np.array([1]), new)[1][0]
     np.testing.assert_allclose(vector, last(encoder, concatenate(events, new)), atol=1e-5)
 
 
@@ -74,7 +92,7 @@ def test_positions_beyond_the_period() -> None:
     events = random_events(rng, PERIOD + 10)
     encoder.rebuild(np.array([0]), events.take(np.arange(PERIOD - 3)), np.array([0, PERIOD - 3]))
     for at in range(PERIOD - 3, PERIOD + 10):
-        vector = encoder.advance(np.array([0]), events.take(np.array([at])))[0]
+        vector = encoder.advance(np.array([0]), events.take(np.array([at])))[1][0]
     np.testing.assert_allclose(vector, last(encoder, events), atol=1e-5)
 
 
@@ -83,7 +101,7 @@ def test_user_without_events_starts_at_zero() -> None:
     encoder.rebuild(np.array([7]), random_events(rng, 0), np.array([0, 0]))
     assert not encoder.vector(np.array([7])).any()
     event = random_events(rng, 1)
-    np.testing.assert_allclose(encoder.advance(np.array([7]), event)[0], last(encoder, event), atol=1e-5)
+    np.testing.assert_allclose(encoder.advance(np.array([7]), event)[1][0], last(encoder, event), atol=1e-5)
 
 
 def test_least_recently_used_is_forgotten() -> None:
