@@ -54,11 +54,9 @@ def call(function: Callable[..., Any], *args: Any, on_progress: Tell | None = No
             if on_progress is not None:
                 on_progress(value)
     finally:
+        process.kill()  # all that was wanted of it is here, or no longer wanted
+        process.join()
         ours.close()
-        process.join(timeout=5.0)
-        if process.is_alive():
-            process.kill()
-            process.join()
 
 
 def memory_mb() -> tuple[float, float]:
@@ -82,6 +80,7 @@ def forget_peak() -> None:
 
 
 def _work(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for whoever waits for this process
     try:
         result = function(lambda value: pipe.send(("progress", value)), *args)
     except Exception as error:

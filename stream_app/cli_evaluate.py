@@ -120,6 +120,7 @@ def evaluate(
             on_progress=lambda who, what, done, total: bar.update(
                 task, description=f"{who} {what}", completed=done, total=total
             ),
+            on_record=lambda so_far: evaluation_table.write(so_far, out),
         )
     written = [evaluation_table.write(table, out), *evaluation_figures.write(table, out)]
     show(table)

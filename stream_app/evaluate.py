@@ -16,7 +16,7 @@ from models.family.protocols import Plan, leave_one_out, negatives, prequential,
 from stream_app import apart
 from stream_app.errors import HeadraceError
 from stream_app.evaluation_data import Stream
-from stream_app.evaluation_table import Entry, Table, table
+from stream_app.evaluation_table import Entry, Table
 from stream_app.examine import Examination, Findings, examine
 
 BASELINE = "popularity"
@@ -74,14 +74,18 @@ def run(
     seeds: Sequence[int] = (0,),
     k: int = 10,
     on_progress: OnProgress | None = None,
+    on_record: Callable[[Table], object] | None = None,
 ) -> Table:
     """Ask every model with every seed.
 
     Args:
         models: name → settings that differ from the model's defaults.
+        on_record: given the table after each record, so that a long run that is broken off leaves what it has; the
+            comparison with the best is in the last one alone.
     """
     plan = plan_of(stream, protocol)
     drawn = negatives(plan, stream.events, protocol.negatives) if protocol.negatives else None
+    done = Table(_facts(stream, protocol, plan, k), k)
 
     def ask(name: str, settings: dict[str, Any], seed: int, expected: I32 | None = None) -> Findings:
         task = Examination(
@@ -109,17 +113,22 @@ def run(
         baseline = ask(BASELINE, {}, seeds[0])
     except apart.ApartError as error:
         raise EvaluationError(f"the baseline that every model is compared with failed: {error}") from error
-    entries: list[Entry] = []
     for name, settings in models.items():
         for seed in seeds:
+            same = name == BASELINE and not settings and seed == seeds[0]
             try:
-                same = name == BASELINE and not settings and seed == seeds[0]
                 found = baseline if same else ask(name, settings, seed, baseline.lists)
+                done.add(Entry(name, seed, settings, found, None))
             except apart.ApartError as error:
-                entries.append(Entry(name, seed, settings, None, str(error)))
-            else:
-                entries.append(Entry(name, seed, settings, found, None))
-    facts = {
+                done.add(Entry(name, seed, settings, None, str(error)))
+            if on_record is not None:
+                on_record(done)
+    done.compare()
+    return done
+
+
+def _facts(stream: Stream, protocol: Protocol, plan: Plan, k: int) -> dict[str, Any]:
+    return {
         "data": stream.name,
         "data_sha256": stream.sha256,
         "events": len(stream.events),
@@ -134,4 +143,3 @@ def run(
         "not_asked": {why: count for why, count in plan.unscored.items() if count},
         "diversity_by": stream.described_by,
     }
-    return table(entries, facts, k)

@@ -7,13 +7,14 @@ that does not exist is null. Never prints: see `evaluation_view`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from models.durable import write_durably
 from models.ranking_metrics import RANKING
 from models.significance import holm, intervals, paired_p
 from stream_app.examine import Findings, Group
@@ -38,11 +39,47 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Records in the order in which the models were asked, and what is the same for all of them."""
+    """Records in the order in which the models were asked.
 
-    records: list[Record]
+    Attributes:
+        facts: what is the same for all records.
+        k: length of a list.
+    """
+
     facts: Record
     k: int
+    records: list[Record] = field(default_factory=list)
+    _groups: dict[tuple[str, int], Group] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """One more record; what it is compared with the best comes with `compare`."""
+        self.records.append(_record(entry, self.facts, self.k))
+        if entry.findings is not None:
+            self._groups[entry.model, entry.seed] = entry.findings.groups["all"]
+
+    def compare(self) -> None:
+        """Fill in `vs_best`: difference to the best model with the same seed, its interval, and p-values.
+
+        The p-values are those of a paired test over users; `p_holm` is corrected for all comparisons of a seed.
+        """
+        ranked = self.by_model()
+        best = ranked[0][0]["model"] if ranked else ""
+        for seed in {seed for model, seed in self._groups if model == best}:
+            top = self._groups[best, seed]
+            rivals = [record for records in ranked[1:] for record in records if record["seed"] == seed]
+            for record in rivals:
+                own = self._groups[record["model"], seed]
+                difference = own.sums[DECIDES] - top.sums[DECIDES]
+                record["vs_best"] = {
+                    "best": best,
+                    "metric": f"{DECIDES}@{self.k}",
+                    "difference": float(difference.sum() / own.lists.sum()),
+                    "ci": intervals(difference[:, None], own.lists)[0].tolist(),
+                    "p": paired_p(difference),
+                }
+            corrected = holm([record["vs_best"]["p"] for record in rivals])
+            for record, p in zip(rivals, corrected, strict=True):
+                record["vs_best"]["p_holm"] = p
 
     @property
     def failed(self) -> list[Record]:
@@ -56,20 +93,6 @@ class Table:
             if record["error"] is None:
                 models.setdefault(record["model"], []).append(record)
         return sorted(models.values(), key=lambda records: -(mean(records, f"{DECIDES}@{self.k}") or 0.0))
-
-
-def table(entries: list[Entry], facts: Record, k: int) -> Table:
-    """Records of all entries; those with findings are compared with the best model of the same seed."""
-    records = [_record(entry, facts, k) for entry in entries]
-    found = Table(records, facts, k)
-    ranked = found.by_model()
-    if ranked:
-        best = ranked[0][0]["model"]
-        groups = {
-            (entry.model, entry.seed): entry.findings.groups["all"] for entry in entries if entry.findings
-        }
-        _compare(records, groups, best, k)
-    return found
 
 
 def mean(records: list[Record], metric: str) -> float | None:
@@ -88,10 +111,10 @@ def interval(records: list[Record], metric: str) -> tuple[float, float] | None:
 
 
 def write(done: Table, out: Path) -> Path:
-    """`table.json` in the folder `out`, which is made."""
+    """`table.json` in the folder `out`, which is made; whole or as it was before."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "table.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(done.records), indent=1) + b"\n")
+    write_durably(path, msgspec.json.format(msgspec.json.encode(done.records), indent=1) + b"\n")
     return path
 
 
@@ -132,36 +155,6 @@ def _scores(group: Group, k: int) -> Record:
         },
         "ci": {f"{name}@{k}": bounds[at].tolist() for at, name in enumerate(names)} if lists else {},
     }
-
-
-def _compare(records: list[Record], groups: dict[tuple[str, int], Group], best: str, k: int) -> None:
-    """Fill in `vs_best`: difference to the best model, its interval, and p-values of the paired test over users.
-
-    `p_holm` is corrected for all comparisons of the same seed.
-    """
-    for seed in {record["seed"] for record in records}:
-        top = groups.get((best, seed))
-        rivals = [
-            record
-            for record in records
-            if record["seed"] == seed and record["error"] is None and record["model"] != best
-        ]
-        if top is None:
-            continue
-        for record in rivals:
-            own = groups[record["model"], seed]
-            difference = own.sums[DECIDES] - top.sums[DECIDES]
-            low, high = intervals(difference[:, None], own.lists)[0]
-            record["vs_best"] = {
-                "best": best,
-                "metric": f"{DECIDES}@{k}",
-                "difference": float(difference.sum() / own.lists.sum()),
-                "ci": [float(low), float(high)],
-                "p": paired_p(difference),
-            }
-        corrected = holm([record["vs_best"]["p"] for record in rivals])
-        for record, p in zip(rivals, corrected, strict=True):
-            record["vs_best"]["p_holm"] = p
 
 
 def _finite(value: Any) -> Any:

@@ -47,13 +47,16 @@ def events() -> Stream:
 
 def test_a_model_that_fails_is_a_row_that_says_why_and_the_others_go_on(events: Stream) -> None:
     told: list[str] = []
+    lengths: list[int] = []
     done = run(
         events,
         {"no-such": {}, "popularity": {"half_life": 100}},
         Protocol("leave-one-out"),
         seeds=(0, 1),
         on_progress=lambda who, *_: told.append(who),
+        on_record=lambda so_far: lengths.append(len(so_far.records)),
     )
+    assert lengths == [1, 2, 3, 4]
     assert [(r["model"], r["seed"]) for r in done.records] == [
         ("no-such", 0),
         ("no-such", 1),

@@ -12,12 +12,12 @@ from rich.console import Console
 from models.base import F64
 from models.ranking_metrics import RANKING
 from stream_app import evaluation_figures, evaluation_table
-from stream_app.evaluation_table import Entry, Table, table
+from stream_app.evaluation_table import Entry, Record, Table
 from stream_app.evaluation_view import render
 from stream_app.examine import Findings, Group
 
 USERS = 200
-FACTS = {
+FACTS: Record = {
     "data": "planted",
     "protocol": "prequential",
     "on": "all events",
@@ -57,6 +57,14 @@ def findings(values: F64) -> Findings:
     )
 
 
+def table(entries: list[Entry], facts: Record) -> Table:
+    filled = Table(facts, 10)
+    for entry in entries:
+        filled.add(entry)
+    filled.compare()
+    return filled
+
+
 @pytest.fixture
 def done() -> Table:
     rng = np.random.default_rng(0)
@@ -68,7 +76,7 @@ def done() -> Table:
         Entry("broken", 0, {}, None, "ValueError: no ratings"),
         Entry("good", 1, {"depth": 2}, findings(good + 0.1), None),
     ]
-    return table(entries, dict(FACTS), 10)
+    return table(entries, FACTS)
 
 
 def test_a_record_has_its_metrics_by_their_usual_names_with_intervals(done: Table) -> None:
@@ -120,7 +128,7 @@ def test_people_see_the_best_first_and_the_failed_with_why(done: Table) -> None:
 
 def test_sampled_metrics_are_labelled_and_say_nothing_of_the_catalogue() -> None:
     entries = [Entry("good", 0, {}, findings(np.ones(9)), None)]
-    sampled = table(entries, FACTS | {"ranking": "sampled: 99 negatives"}, 10)
+    sampled = table(entries, FACTS | {"ranking": "sampled: 99 negatives"})
     assert sampled.records[0]["ranking"] == "sampled: 99 negatives"
     assert sampled.records[0]["coverage@10"] is None
     console = Console(width=600)
