@@ -176,6 +176,24 @@ def _layer(w: Weights, s: Scratch, layer: int, ring: F32, position: int) -> None
         x[i] += s.change[i]
 
 
+@inner
+def step(
+    w: Weights, s: Scratch, rings: F32, vectors: F32, length: I64, place: int,
+    item: int, action: int, value: int, gap: int, before: F32, after: F32,
+) -> None:  # fmt: skip
+    """Put one event at the end of the sequence of the user at `place`; `before` and `after` [d] get their vectors."""
+    x = s.x
+    for i in range(len(x)):
+        before[i] = vectors[place, i]
+        x[i] = w.item[item, i] + w.action[action, i] + w.value[value, i] + w.gap[gap, i]
+    for layer in range(len(w.norms)):
+        _layer(w, s, layer, rings[place, layer], length[place])
+    _normalise(x, w.norm, s.normed)
+    for i in range(len(x)):
+        vectors[place, i] = after[i] = s.normed[i]
+    length[place] += 1
+
+
 @kernel
 def advance(
     w: Weights,
@@ -197,16 +215,8 @@ def advance(
         events: item rows, action rows, value and gap buckets, [4, n].
         before, after: get the user's vector around each event, [n, d].
     """
-    x, d = s.x, len(s.x)
     for e in range(len(places)):
-        place = places[e]
-        item, action, value, gap = events[0, e], events[1, e], events[2, e], events[3, e]
-        for i in range(d):
-            before[e, i] = vectors[place, i]
-            x[i] = w.item[item, i] + w.action[action, i] + w.value[value, i] + w.gap[gap, i]
-        for layer in range(len(w.norms)):
-            _layer(w, s, layer, rings[place, layer], length[place])
-        _normalise(x, w.norm, s.normed)
-        for i in range(d):
-            vectors[place, i] = after[e, i] = s.normed[i]
-        length[place] += 1
+        step(
+            w, s, rings, vectors, length, places[e],
+            events[0, e], events[1, e], events[2, e], events[3, e], before[e], after[e],
+        )  # fmt: skip

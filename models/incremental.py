@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.advance import advance, new_scratch, weights_of
-from models.base import F32, I64, Bool
+from models.advance import Scratch, Weights, advance, new_scratch, weights_of
+from models.base import F32, I32, I64, Bool
 from models.encode import Events, encode
 from models.stored_events import nth
 from models.transformer import PERIOD, CausalTransformer, KeysValues, Layer
@@ -27,6 +27,10 @@ NOWHERE = -1
 
 class IncrementalEncoder:
     """A bounded cache of users, the least recently used forgotten first.
+
+    Attributes:
+        compiled: whether single events go through compiled code; else through torch, as on a GPU.
+        place: where each user lies, by slot; below 0 for one that is not there.
 
     Users are told apart by a slot, any whole number from 0 up. The slots of one call differ, but for `advance`.
     """
@@ -39,19 +43,19 @@ class IncrementalEncoder:
         self.model, self.capacity, self.scale = model, capacity, scale
         shape = (capacity, config.layers, 2, config.heads, model.band, config.d_model // config.heads)
         # numpy takes memory when it is written: filling a gigabyte would hold a worker up for half a second
-        self._compiled = device.type == "cpu"
+        self.compiled = device.type == "cpu"
         self._rings = (
             torch.from_numpy(np.zeros(shape, np.float32))
-            if self._compiled
+            if self.compiled
             else torch.zeros(shape, device=device)
         )
         self._vectors = torch.zeros((capacity, config.d_model), device=device)
-        if self._compiled:
+        if self.compiled:
             self._weights, self._scratch = weights_of(model), new_scratch(model)
         self._length = np.zeros(capacity, np.int64)
         self._used = np.zeros(capacity, np.int64)
         self._slot = np.full(capacity, NOWHERE, np.int64)
-        self._place = np.full(1024, NOWHERE, np.int64)
+        self.place = np.full(1024, NOWHERE, np.int64)
         self._clock = 0
 
     def has(self, slots: I64) -> Bool:
@@ -63,7 +67,7 @@ class IncrementalEncoder:
         """Forget these users."""
         places = self._places(slots)
         places = places[places >= 0]
-        self._place[self._slot[places]] = NOWHERE
+        self.place[self._slot[places]] = NOWHERE
         self._slot[places] = NOWHERE
         self._used[places] = 0
 
@@ -113,7 +117,7 @@ class IncrementalEncoder:
         before = np.empty((len(places), self.model.config.d_model), np.float32)
         after = np.empty_like(before)
         buckets = events.buckets(*self.scale)
-        if self._compiled:
+        if self.compiled:
             advance(
                 self._weights, self._scratch, self._rings.numpy(), self._vectors.numpy(), self._length, places,
                 buckets, before, after,
@@ -125,6 +129,11 @@ class IncrementalEncoder:
             before[now] = self._vectors[self._at(places[now])].cpu().numpy()
             after[now] = self._all_at_once(places[now], buckets[:, now])
         return before, after
+
+    def parts(self, slots: I32) -> tuple[Weights, Scratch, F32, F32, I64]:
+        """What `models.follow` works on, for users who are all in the cache: their turn to be forgotten comes later."""
+        self._touch(self.place[slots])
+        return self._weights, self._scratch, self._rings.numpy(), self._vectors.numpy(), self._length
 
     def _all_at_once(self, places: I64, buckets: I64) -> F32:
         """One event for each of some different users; their vectors after it."""
@@ -155,11 +164,11 @@ class IncrementalEncoder:
 
     def _places(self, slots: I64) -> I64:
         """Where each user lies in the cache, int64 [m]; -1 for one that is not there."""
-        if len(slots) and (highest := int(slots.max())) >= len(self._place):
-            grown = np.full(max(highest + 1, 2 * len(self._place)), NOWHERE, np.int64)
-            grown[: len(self._place)] = self._place
-            self._place = grown
-        return self._place[slots]
+        if len(slots) and (highest := int(slots.max())) >= len(self.place):
+            grown = np.full(max(highest + 1, 2 * len(self.place)), NOWHERE, np.int64)
+            grown[: len(self.place)] = self.place
+            self.place = grown
+        return self.place[slots]
 
     def _known(self, slots: I64) -> I64:
         places = self._places(slots)
@@ -181,9 +190,9 @@ class IncrementalEncoder:
         if len(missing):
             oldest = np.argpartition(self._used, len(missing) - 1)[: len(missing)]
             evicted = self._slot[oldest]
-            self._place[evicted[evicted >= 0]] = NOWHERE
+            self.place[evicted[evicted >= 0]] = NOWHERE
             places[missing] = oldest
             self._slot[oldest] = slots[missing]
-            self._place[slots[missing]] = oldest
+            self.place[slots[missing]] = oldest
             self._touch(oldest)
         return places

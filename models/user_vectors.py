@@ -6,7 +6,8 @@ table.
 Three ways to the same vectors. A user whose keys and values are cached and who has few new events is
 advanced one event at a time. Most others are encoded from the stored sequence, together with the new events,
 in one causal pass. Where an event is older than one before it, it is put into the sequence by its time, as
-the table does, and the vector after it is that of the sequence as it then is.
+the table does, and the vector after it is that of the sequence as it then is. A batch that needs the first way
+alone goes it compiled (`models.follow`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from models.base import F32, I64, Bool, EventBatch
+from models.base import F32, I32, I64, Bool, EventBatch
 from models.encode import Events, encode, encode_block, ragged
+from models.follow import Cached, Known, follow, survey
 from models.incremental import IncrementalEncoder
 from models.late_events import vectors_by_time
 from models.stored_events import RowsOf, Stored, gaps_after, newest, out_of_order
@@ -39,6 +41,7 @@ class UserVectors:
         self.model, self.scale = model, scale
         self._cached_users = cached_users
         self._stamps: I64 = np.full((0, 3), -1, np.int64)
+        self._row: I32 = np.zeros(0, np.int32)
 
     @cached_property
     def cache(self) -> IncrementalEncoder | None:
@@ -93,6 +96,45 @@ class UserVectors:
             grown[: len(self._stamps)] = self._stamps
             self._stamps = grown
 
+    def survey(self, users: UserTable, slots: I32, ts: I64) -> tuple[I32, I64] | None:
+        """`first` and `newest` of `models.follow.survey` for a batch that can be followed; None for one that can't."""
+        cache = self.cache
+        if cache is None or not cache.compiled or not len(slots):
+            return None
+        if len(self._row) < len(users.hashes):
+            self._row = np.zeros(len(users.hashes), np.int32)
+        first, newest_ts = np.empty(len(slots), np.int32), np.empty(len(slots), np.int64)
+        known, cached = _known(users), Cached(self._stamps, cache.place)
+        return (
+            (first, newest_ts)
+            if survey(known, cached, self._row, slots, ts, ROUNDS, first, newest_ts)
+            else None
+        )
+
+    def follow(
+        self,
+        users: UserTable,
+        batch: EventBatch,
+        found: tuple[I32, I64],
+        rows: RowsOf,
+        accepted: Bool,
+    ) -> tuple[F32, F32]:
+        """The vectors around each event of a batch that `survey` found simple; the table has taken it in since."""
+        cache = self.cache
+        assert cache is not None
+        shape = len(batch), self.model.config.d_model
+        before, after = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        follow(
+            *cache.parts(batch.user), _known(users), Cached(self._stamps, cache.place), batch.user, batch.ts, *found,
+            rows.item, batch.item, rows.action, batch.action, batch.value, *self.scale, accepted, before, after,
+        )  # fmt: skip
+        return before, after
+
+
+def _known(users: UserTable) -> Known:
+    c = users.columns
+    return Known(users.hashes, c.n_events, c.seq_n, c.seq_ts)
+
 
 def _stamps(users: UserTable, slots: I64) -> I64:
     c = users.columns
@@ -111,6 +153,9 @@ class Plan:
         wanted: Bool | None,
     ) -> None:
         self._vectors, self._users, self._batch, self._rows = vectors, users, batch, rows
+        self._simple = vectors.survey(users, batch.user, batch.ts) if wanted is None else None
+        if self._simple is not None:
+            return
         self._index = np.arange(len(batch)) if wanted is None else np.flatnonzero(wanted)
         slots = batch.user[self._index].astype(np.int64)
         self._slots, self._of = np.unique(slots, return_inverse=True)
@@ -124,6 +169,8 @@ class Plan:
 
     def finish(self, accepted: Bool) -> tuple[F32, F32]:
         """Each event's user before and after it, [n, d]; rows of events not accepted or wanted are zero."""
+        if self._simple is not None:
+            return self._vectors.follow(self._users, self._batch, self._simple, self._rows, accepted)
         d = self._vectors.model.config.d_model
         before = np.zeros((len(self._batch), d), np.float32)
         after = np.zeros((len(self._batch), d), np.float32)

@@ -41,7 +41,7 @@ def last(encoder: IncrementalEncoder, events: Events) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 def test_advance_equals_the_full_encode(layers: int, seed: int, compiled: bool) -> None:
     rng, encoder = np.random.default_rng(seed), make(layers)
-    encoder._compiled = compiled
+    encoder.compiled = compiled
     history = [random_events(rng, int(n)) for n in rng.integers(0, 25, 4)]
     slots = np.array([3, 900, 0, 5000])
     joined = history[0]
@@ -67,7 +67,7 @@ def test_advance_equals_the_full_encode(layers: int, seed: int, compiled: bool) 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_user_may_come_several_times_in_one_call(compiled: bool) -> None:
     rng, encoder, one_by_one = np.random.default_rng(1), make(), make()
-    encoder._compiled = compiled
+    encoder.compiled = compiled
     slots, events = np.array([4, 9, 4, 4, 9]), random_events(rng, 5)
     for each in (encoder, one_by_one):
         each.rebuild(np.array([4, 9]), events.take(np.arange(3)), np.array([0, 1, 3]))
