@@ -162,6 +162,7 @@ class Watch:
         """Send on schedule; what went on meanwhile."""
         cpu = self._cpu()
         first = read_sample(self.page)
+        before = _commits(self.page)
         started = time.time()
         arguments = [self.broker.address, "events", str(rate), str(seconds), str(PRELUDE), str(spread)]
         sender = subprocess.Popen(
@@ -188,6 +189,7 @@ class Watch:
         wall = time.time() - started
         used = {name: round(100 * (now - cpu[name]) / wall, 1) for name, now in self._cpu().items()}
         last = read_sample(self.page)
+        commits = _commits(self.page)
         return {
             "started": sent["ended"] - sent["s"],
             "sent": sent["sent"],
@@ -197,6 +199,7 @@ class Watch:
             "lag_by_5_s": lags,
             "swaps": (last.swaps if last else 0) - (first.swaps if first else 0),
             "hr@10": last.hr if last else None,
+            "commits": {"n": commits[1] - before[1], "mean_ms": _mean(commits, before)},
         }
 
     def _cpu(self) -> dict[str, float]:
@@ -207,10 +210,24 @@ class Watch:
         return used
 
 
-def _shedding(page: str) -> float:
+def _value(page: str, name: str) -> float:
     with urllib.request.urlopen(page) as reply:
-        found = re.search(r"^headrace_shedding (\S+)$", reply.read().decode(), re.MULTILINE)
+        found = re.search(rf"^{name} (\S+)$", reply.read().decode(), re.MULTILINE)
     return float(found[1]) if found else 0.0
+
+
+def _shedding(page: str) -> float:
+    return _value(page, "headrace_shedding")
+
+
+def _commits(page: str) -> tuple[float, float]:
+    """Milliseconds that commits took so far, and how many there were."""
+    return _value(page, "headrace_commit_ms_sum"), _value(page, "headrace_commit_ms_count")
+
+
+def _mean(now: tuple[float, float], then: tuple[float, float]) -> float | None:
+    n = now[1] - then[1]
+    return round((now[0] - then[0]) / n, 1) if n else None
 
 
 def _echo(broker: Broker, rate: float, wanted: bool) -> dict[str, Any] | None:

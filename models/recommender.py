@@ -191,6 +191,7 @@ class Recommender:
             False, np.zeros((1, 1), np.float32), np.zeros(1, np.float32), np.full(1, -1, np.int32)
         )
         self._reranked = self._frozen_reranked = self._none
+        self._rows: dict[int, I32] = {}  # of `_row_of_number`, until items come or go, or the re-ranker does
         self._baselines_on = baselines
         self._baselines = self._new_baselines(len(self.users.columns.partition) if baselines else 1)
         self._meta_dirty = False
@@ -206,6 +207,7 @@ class Recommender:
             self._frozen = self._reranker
             self._frozen_reranked = self._reranked
         self._reranker = reranker
+        self._rows.clear()
         self._reranked = self._none if reranker is None else self._align(reranker)
 
     def _align(self, reranker: Reranker) -> Reranked:
@@ -432,6 +434,8 @@ class Recommender:
     def _fit(self) -> None:
         """Make room for the items admitted since the last batch, and draw their first vectors."""
         catalogue = self.catalogue
+        if catalogue.admitted or catalogue.columns is not self._state.items:
+            self._rows.clear()
         if catalogue.columns is not self._state.items:
             slots = len(catalogue.columns.number)
             self._state = growth.fitted(self._state, catalogue.columns)
@@ -478,6 +482,7 @@ class Recommender:
     def make_room(self) -> None:
         """Drop the items longest without an event, a sixteenth of all: for when the catalogue has no room for more."""
         self._journal.break_off()
+        self._rows.clear()
         gone = self.catalogue.evict(self.settings.max_items - self.settings.max_items // 16)
         s = self._state
         s.totals[totals.ITEMS_WITH_EVENTS] -= np.count_nonzero(s.items.born[gone] >= 0)
@@ -500,8 +505,11 @@ class Recommender:
         return reranker.current(self.users, slots, self._row_of_number(reranked), self.actions)
 
     def _row_of_number(self, reranked: Reranked) -> I32:
-        slot_of = self.catalogue.slot_of
-        return np.where(slot_of >= 0, reranked.row_of[slot_of], -1).astype(np.int32)
+        which = id(reranked.row_of)
+        if which not in self._rows:
+            slot_of = self.catalogue.slot_of
+            self._rows[which] = np.where(slot_of >= 0, reranked.row_of[slot_of], -1).astype(np.int32)
+        return self._rows[which]
 
     def _in_sample(self, slots: I32) -> Bool:
         return self.users.hashes[slots] % np.uint64(SAMPLE) == self._fixed.seed % np.uint64(SAMPLE)

@@ -22,7 +22,7 @@ from stream_app.state import Position
 
 log = logging.getLogger(__name__)
 
-PORTION_S = 0.02
+PORTION_S = 0.006
 MAX_PORTION = 512
 
 
@@ -66,7 +66,7 @@ class Between:
         self._recent: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         self._waiting: dict[str, Outgoing] = {}
-        self._portion = 16
+        self._portion = 4
 
     async def apply(self) -> None:
         """Take in what came since the last call."""
