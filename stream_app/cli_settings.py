@@ -55,6 +55,7 @@ def load_settings(
 
     overrides = collect(broker, assignments, flags)
     use_config(config)
+    check_variables()
     try:
         settings = load(overrides)
     except ValidationError as error:
@@ -63,6 +64,19 @@ def load_settings(
         raise UsageError(f"HEADRACE_* variable: {error}", "Lists and tables are written as JSON.") from None
     check_address(settings.broker.url, origin("broker.url", overrides, read_config()))
     return settings
+
+
+def check_variables() -> None:
+    """Refuse a `HEADRACE_…__…` variable of a section that there is not: it would be left out in silence."""
+    from stream_app.settings import Settings
+
+    for name in sorted(os.environ):
+        section, nested, _ = name.upper().removeprefix("HEADRACE_").partition("__")
+        if not nested or not name.upper().startswith("HEADRACE_"):
+            continue
+        if section.lower() not in Settings.model_fields:
+            path = name.upper().removeprefix("HEADRACE_").lower().replace("__", ".")
+            raise UsageError(f"{path}: no such setting (from {name}){_suggestion(path)}")
 
 
 def use_config(config: Path | None) -> None:
@@ -108,7 +122,10 @@ def explain(error: ValidationError, overrides: Mapping[str, Any]) -> list[str]:
             lines.append(f"{path}: no such setting (from {source}){_suggestion(path)}")
         else:
             allowed = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
-            lines.append(f"{path}: {problem['input']!r} (from {source}) {allowed}")
+            # A whole section says little, and one of them holds a password.
+            whole = isinstance(problem["input"], Mapping) or path.startswith("broker.security")
+            value = "" if whole else f"{problem['input']!r} "
+            lines.append(f"{path}: {value}(from {source}) {allowed}")
     return lines
 
 

@@ -6,13 +6,11 @@ In: `load(config, **overrides)`. Out: a frozen `Settings`. Never opens a connect
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-import msgspec
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -34,9 +32,22 @@ DEFAULT_WEIGHTS = {
     "dislike": -1.5,
 }
 
+SECURITY = (
+    "security_protocol",
+    "sasl_mechanism",
+    "sasl_plain_username",
+    "sasl_plain_password",
+    "ssl_cafile",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_password",
+    "ssl_check_hostname",
+)
+"""What of a log-in every client here understands: aiokafka, kafka-python and Faust."""
+
 
 class BrokerSettings(Section):
-    """Where Kafka is and how to log in. `security` entries are passed to aiokafka and kafka-python as they are."""
+    """Where Kafka is and how to log in; `security` is what aiokafka and kafka-python call it."""
 
     url: str = Field("127.0.0.1:9092", description="HOST:PORT[,HOST:PORT…]")
     group: str = "headrace"
@@ -46,11 +57,18 @@ class BrokerSettings(Section):
         description="security_protocol, sasl_mechanism, sasl_plain_username, sasl_plain_password, ssl_cafile, …",
     )
 
+    @field_validator("security")
+    @classmethod
+    def _known(cls, security: dict[str, str]) -> dict[str, str]:
+        if unknown := sorted(security.keys() - set(SECURITY)):
+            raise ValueError(f"has no entry {', '.join(unknown)}; there are {', '.join(SECURITY)}")
+        return security
+
 
 class TopicSettings(Section):
     """Names of the topics and what a record may weigh."""
 
-    events: tuple[str, ...] = ("events",)
+    events: tuple[str, ...] = Field(("events",), min_length=1)
     items: str = "items"
     recommendations: str = "recommendations"
     dead_letters: str = "events.dlq"
@@ -58,18 +76,47 @@ class TopicSettings(Section):
     control: str = "control"
     max_message_bytes: int = Field(1_048_576, ge=1024, description="of an input record")
 
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        """A topic that is read as two things would feed the worker its own records, or teach an event twice."""
+        names = [
+            *self.events, self.items, self.recommendations, self.dead_letters, self.models, self.control,
+        ]  # fmt: skip
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"should be a topic of its own for each purpose: {', '.join(twice)} is named twice"
+            )
+        return self
+
 
 class EventSettings(Section):
     """How events are read: vocabulary, rating scale, field names."""
 
-    weights: dict[str, float] = Field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
-    default_weight: float = 1.0
+    weights: dict[str, float] = Field(
+        default_factory=lambda: dict(DEFAULT_WEIGHTS),
+        description="of the types named here; the others keep theirs",
+    )
+    default_weight: float = Field(1.0, description="of every other type")
     map: dict[str, str] = Field(
         default_factory=dict, description="our field → their field, for topics with other names"
     )
     ts_unit: Literal["ms", "s", "iso"] = "ms"
     rating_low: float = 1.0
     rating_high: float = 5.0
+
+    @field_validator("weights")
+    @classmethod
+    def _beside_the_defaults(cls, weights: dict[str, float]) -> dict[str, float]:
+        """Who gives `click` a weight does not mean that a `skip` is now a good thing."""
+        return DEFAULT_WEIGHTS | weights
+
+    @model_validator(mode="after")
+    def _a_scale(self) -> Self:
+        if self.rating_low >= self.rating_high:
+            raise ValueError(
+                f"rating_low {self.rating_low:g} should be below rating_high {self.rating_high:g}"
+            )
+        return self
 
 
 class WorkerSettings(Section):
@@ -162,13 +209,3 @@ def load(overrides: dict[str, Any] | None = None) -> Settings:
             at = at.setdefault(parent, {})
         at[leaf] = value
     return Settings(**nested)
-
-
-def fingerprint(settings: Settings) -> str:
-    """SHA-256 of the settings that decide what the learned state means (models, events, seed)."""
-    meaning = {
-        "seed": settings.seed,
-        "events": settings.events.model_dump(mode="json"),
-        "models": settings.models.model_dump(mode="json"),
-    }
-    return hashlib.sha256(msgspec.json.encode(meaning, order="sorted")).hexdigest()
