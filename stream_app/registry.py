@@ -39,8 +39,10 @@ def client_options(broker: BrokerSettings) -> dict[str, Any]:
     options: dict[str, Any] = {"bootstrap_servers": broker.url, **broker.security}
     files = {name: options.pop(f"ssl_{name}", None) for name in ("cafile", "certfile", "keyfile")}
     password = options.pop("ssl_password", None)
+    check_hostname = options.pop("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
     if options.get("security_protocol", "PLAINTEXT") in ("SSL", "SASL_SSL"):
         options["ssl_context"] = create_ssl_context(**files, password=password)
+        options["ssl_context"].check_hostname = check_hostname
     return options
 
 

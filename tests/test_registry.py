@@ -188,6 +188,13 @@ def test_tls_files_become_a_context_and_the_rest_is_passed_through() -> None:
     assert tls["ssl_context"].check_hostname
 
 
+def test_the_hosts_name_need_not_be_the_certificates_where_that_is_asked_for() -> None:
+    security = {"security_protocol": "SSL", "ssl_check_hostname": "false"}
+    options = client_options(BrokerSettings(url="a:1", security=security))
+    assert not options["ssl_context"].check_hostname
+    assert options.keys() == {"bootstrap_servers", "security_protocol", "ssl_context"}
+
+
 @pytest.fixture
 def free_port() -> int:
     import socket
