@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+import aiokafka
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from kafka import TopicPartition
 from kafka.admin import ConfigResource, OffsetSpec
 from kafka.errors import AuthorizationError, UnknownTopicOrPartitionError, for_code
 
-from stream_app.connection import BrokerUnreachableError
-from stream_app.kafka_admin import TopicError, client_options, connect, in_words, not_allowed
+from stream_app.connection import BrokerUnreachableError, start_client
+from stream_app.kafka_admin import TopicError, connect, not_allowed
+from stream_app.registry import client_options
 from stream_app.settings import BrokerSettings
 
 __all__ = ["TopicFacts", "connect", "offset_ranges", "read_facts", "topic_ids"]
@@ -26,6 +29,8 @@ TIMESTAMPS = "message.timestamp.type"
 CREATE_TIME, LOG_APPEND_TIME = "CreateTime", "LogAppendTime"
 
 READ_LAST_RECORD_S = 5.0
+FETCH_WAIT_MS = 50
+"""The embedded broker looks again only when this is over."""
 
 Position = tuple[str, int]
 """Topic and partition."""
@@ -103,8 +108,7 @@ async def offset_ranges(
         with connect(settings) as admin:
             numbers = {t["name"]: len(t["partitions"]) for t in _described(admin, settings, names)}
             begins, ends = _offsets(admin, numbers)
-        with in_words(settings):
-            _, ends = _last_records(settings, begins, ends)
+        _, ends = asyncio.run(_last_records(settings, begins, ends))
         return {at: (begins[at], end) for at, end in ends.items()}
 
     return await asyncio.to_thread(ask)
@@ -121,8 +125,7 @@ def read_facts(broker: BrokerSettings, names: Sequence[str]) -> dict[str, TopicF
         found = {topic["name"]: topic for topic in _described(admin, broker, names)}
         begins, ends = _offsets(admin, {name: len(topic["partitions"]) for name, topic in found.items()})
         shown = _settings(admin, list(found))
-    with in_words(broker):
-        timestamps, ends = _last_records(broker, begins, ends)
+    timestamps, ends = asyncio.run(_last_records(broker, begins, ends))
     return {
         name: TopicFacts(
             name=name,
@@ -172,32 +175,44 @@ def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def _last_records(
+async def _last_records(
     broker: BrokerSettings, begins: Mapping[Position, int], ends: Mapping[Position, int]
 ) -> tuple[dict[str, str], dict[Position, int]]:
     """The timestamp type of a late record of each topic that has one, and the ends as reading shows them.
 
     A broker may understate an end when asked for it (Tansu 0.6 says: the last batch's first offset, plus one);
-    what comes with the records is right.
+    what comes with the records is right. They are read with aiokafka, the client that reads every compression here.
     """
     timestamps: dict[str, str] = {}
     seen_ends = dict(ends)
-    waiting = {TopicPartition(*at) for at, end in ends.items() if end > begins[at]}
+    waiting = {aiokafka.TopicPartition(*at) for at, end in ends.items() if end > begins[at]}
     if not waiting:
         return timestamps, seen_ends
-    consumer = KafkaConsumer(group_id=None, enable_auto_commit=False, **client_options(broker))
+    consumer = aiokafka.AIOKafkaConsumer(
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+        **client_options(broker),
+    )
     try:
+        await start_client(consumer, broker)
         consumer.assign(list(waiting))
         for at in waiting:
             # The very last offsets may be transaction markers, which are no records.
             consumer.seek(at, max(begins[at.topic, at.partition], ends[at.topic, at.partition] - 10))
         deadline = time.monotonic() + READ_LAST_RECORD_S
         while waiting and time.monotonic() < deadline:
-            for at, records in consumer.poll(timeout_ms=200).items():
+            for at, records in (await consumer.getmany(*waiting, timeout_ms=200)).items():
                 timestamps[at.topic] = LOG_APPEND_TIME if records[-1].timestamp_type == 1 else CREATE_TIME
                 position = (at.topic, at.partition)
                 seen_ends[position] = max(seen_ends[position], consumer.highwater(at) or 0)
                 waiting.discard(at)
+    except TopicAuthorizationFailedError as error:
+        raise not_allowed(broker, str(error)) from error
+    except KafkaError as error:
+        raise BrokerUnreachableError(
+            f"the broker at {broker.url} stopped answering: {error}", "Try again when it is well."
+        ) from error
     finally:
-        consumer.close()
+        await consumer.stop()
     return timestamps, seen_ends

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaConnectionError
 
 from stream_app.broker import HOST, Broker, EmbeddedBroker, free_port
 from stream_app.connection import BrokerUnreachableError
 from stream_app.settings import BrokerSettings, TopicSettings
-from stream_app.topic_facts import offset_ranges, topic_ids
+from stream_app.topic_facts import CREATE_TIME, offset_ranges, read_facts, topic_ids
 
 TopicsOf = Callable[..., TopicSettings]
 
@@ -80,3 +81,22 @@ def test_offset_ranges_show_begin_and_end(broker: Broker, topics_of: TopicsOf) -
     write(broker, name, [b"1", b"2", b"3"])
     ranges = asyncio.run(offset_ranges(broker.address, [name]))
     assert ranges == {(name, 0): (0, 3), (name, 1): (0, 0)}
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_a_topic_of_compressed_records_has_its_ends_and_timestamps(
+    broker: Broker, topics_of: TopicsOf, codec: str
+) -> None:
+    name = topics_of().events[0]
+    make_topic(broker, name)
+
+    async def write_some() -> None:
+        async with AIOKafkaProducer(
+            bootstrap_servers=broker.address, compression_type=codec, linger_ms=20
+        ) as producer:
+            await asyncio.gather(*[await producer.send(name, b"a value " * 20) for _ in range(50)])
+
+    asyncio.run(write_some())
+    assert asyncio.run(offset_ranges(broker.address, [name])) == {(name, 0): (0, 50)}
+    facts = read_facts(settings_of(broker), [name])[name]
+    assert (facts.records, facts.timestamps) == (50, CREATE_TIME)
