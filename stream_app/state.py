@@ -52,7 +52,8 @@ class StateStore:
         directory: its folder.
         offsets: the next offset of each topic-partition, as stored.
         topic_ids: the id of each topic when its first offset was stored.
-        changed_settings: settings that differ from those of the last run, and may (see `state_identity`).
+        changed_settings: settings that differ from those of the last commit, and may (see `state_identity`); they
+            are stored with the next one.
         before_users: called before users are loaded (a failpoint's place).
     """
 
@@ -64,6 +65,7 @@ class StateStore:
         self._db = db
         self._lock = lock
         self._refused = False
+        self._adopted: Identity | None = None
         self.before_users: Callable[[], None] = lambda: None
         self._families: dict[str, Rdict] = {}
         self._handles: dict[str, Any] = {}
@@ -200,8 +202,11 @@ class StateStore:
             batch.put(_OFFSET + f"{topic}/{number}".encode(), _INT.pack(offset), meta)
         for topic, topic_id in (topic_ids or {}).items():
             batch.put(_TOPIC + topic.encode(), topic_id.encode(), meta)
+        if self._adopted is not None:
+            self._put_identity(batch, self._adopted)
         size = batch.size_in_bytes()
         self._write(batch)
+        self._adopted = None
         self.offsets.update(offsets)
         self.topic_ids.update(topic_ids or {})
         return int(size)
@@ -240,11 +245,17 @@ class StateStore:
         found = self.identity
         if found is not None:
             self.changed_settings = check_settings(self.directory, found.settings, mine.settings)
-        if found != mine:
+        if found is None:
             batch = WriteBatch(raw_mode=True)
-            batch.put(_SCHEMA, str(SCHEMA).encode(), self._handles["meta"])
-            batch.put(_SETTINGS, msgspec.json.encode(mine.settings, order="sorted"), self._handles["meta"])
+            self._put_identity(batch, mine)
             self._write(batch)
+        elif found != mine:
+            # A start that fails must leave the way back open: they are the state's once something is learned.
+            self._adopted = mine
+
+    def _put_identity(self, batch: WriteBatch, identity: Identity) -> None:
+        batch.put(_SCHEMA, str(identity.schema).encode(), self._handles["meta"])
+        batch.put(_SETTINGS, msgspec.json.encode(identity.settings, order="sorted"), self._handles["meta"])
 
     def _load_meta(self) -> None:
         for name in family_names(database_path(self.directory)):

@@ -142,7 +142,17 @@ def test_free_settings_may_change_and_are_named(tmp_path: Path) -> None:
     with StateStore.open(tmp_path, other) as store:
         assert "models.blend.lr" in store.changed_settings
         assert "events.weights.click" in store.changed_settings
+        store.commit(Changes(), {("events", 0): 1})
     with StateStore.open(tmp_path, other) as store:
+        assert store.changed_settings == []
+
+
+def test_a_start_that_commits_nothing_leaves_the_settings_as_they_were(tmp_path: Path) -> None:
+    with StateStore.open(tmp_path, load({"topics.events": ["clicks"]})):
+        pass
+    with StateStore.open(tmp_path, load({"topics.events": ["clicks", "mistaken"]})):
+        pass
+    with StateStore.open(tmp_path, load({"topics.events": ["clicks"]})) as store:
         assert store.changed_settings == []
 
 
