@@ -40,10 +40,10 @@ def show(
     assignments: Assignments = None,
 ) -> None:
     """Print all that is kept of a user."""
-    with opened(state_dir, config, assignments) as (store, settings):
+    with opened(state_dir, config, assignments) as (store, _):
         from stream_app import state_tools
 
-        print_json(state_tools.show(store, user, settings.topics.events), indent=2)
+        print_json(state_tools.show(store, user), indent=2)
 
 
 @group.command()

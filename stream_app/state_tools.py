@@ -17,6 +17,7 @@ from models.user_rows import RowError, UserRow, unpack_row
 from stream_app.errors import HeadraceError
 from stream_app.state import StateStore
 from stream_app.state_folder import StateError
+from stream_app.state_identity import TOPICS
 
 LAST_ITEMS = 20
 """Items of a user that `dump` tells, newest first."""
@@ -60,15 +61,15 @@ def names(store: StateStore) -> Names:
     return Names(items, actions)
 
 
-def show(store: StateStore, user_id: str, topics: Sequence[str]) -> dict[str, Any]:
+def show(store: StateStore, user_id: str) -> dict[str, Any]:
     """All that is kept of a user, for people.
-
-    Args:
-        topics: the input topics, in the order of the settings.
 
     Raises:
         UnknownUserError: no partition holds them.
     """
+    # A row holds offsets by a topic's place among the inputs of the worker that wrote it.
+    made_with = store.identity
+    topics = [] if made_with is None else made_with.settings[TOPICS]
     for partition in store.partitions():
         (data,) = store.load_users(partition, [user_id])
         if data is not None:

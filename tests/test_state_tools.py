@@ -18,7 +18,7 @@ from tests.records import Read, event
 
 
 def settings_in(directory: Path) -> Settings:
-    return load({"worker.state_dir": directory, "topics.events": ("events", "ratings")})
+    return load({"worker.state_dir": directory, "topics.events": ("clicks", "ratings")})
 
 
 @pytest.fixture(scope="module")
@@ -32,41 +32,41 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pipeline = Pipeline(settings, recommender, store.load_users, partitions=2, clock=lambda: 1.0)
         pipeline.process(
             [
-                Read(event("ann", "x", ts=5), offset=3),
-                Read(event("bob", "y", ts=6), partition=1, offset=8),
+                Read(event("ann", "x", ts=5), topic="clicks", offset=3),
+                Read(event("bob", "y", ts=6), topic="clicks", partition=1, offset=8),
                 Read(event("ann", "y", "rating", value=4.5, ts=9), topic="ratings", offset=1),
-                Read(event("ann", "z", ts=7), offset=4),
+                Read(event("ann", "z", ts=7), topic="clicks", offset=4),
             ],
             received_ms=0,
         )
-        store.commit(recommender.take_dirty(), {("events", 0): 5, ("events", 1): 9, ("ratings", 0): 2})
+        store.commit(recommender.take_dirty(), {("clicks", 0): 5, ("clicks", 1): 9, ("ratings", 0): 2})
     return directory
 
 
 def test_show_tells_a_user_s_events_newest_first(state: Path) -> None:
     with StateStore.read(state) as store:
-        ann = show(store, "ann", ("events", "ratings"))
+        ann = show(store, "ann")
     assert ann["sequence"] == [
         {"item_id": "y", "type": "rating", "value": 4.5, "ts": 9},
         {"item_id": "z", "type": "click", "ts": 7},
         {"item_id": "x", "type": "click", "ts": 5},
     ]
     assert (ann["events"], ann["seen"], ann["ratings"]) == (3, 3, 1)
-    assert ann["sources"] == {"events-0": 4, "ratings-0": 1}
+    assert ann["sources"] == {"clicks-0": 4, "ratings-0": 1}
     assert ann["bytes"] > 0
     json.dumps(ann, allow_nan=False)
 
 
 def test_show_finds_a_user_in_any_partition(state: Path) -> None:
     with StateStore.read(state) as store:
-        bob = show(store, "bob", ("events", "ratings"))
-    assert (bob["partition"], bob["sources"]) == (1, {"events-1": 8})
+        bob = show(store, "bob")
+    assert (bob["partition"], bob["sources"]) == (1, {"clicks-1": 8})
     assert set(bob["last_list"]) <= {"x", "z"}
 
 
 def test_show_says_so_when_there_is_no_such_user(state: Path) -> None:
     with StateStore.read(state) as store, pytest.raises(UnknownUserError, match="holds no user 'Ann'"):
-        show(store, "Ann", ())
+        show(store, "Ann")
 
 
 def test_dump_has_every_user_with_their_accepted_events_and_last_items(state: Path) -> None:
@@ -78,7 +78,7 @@ def test_dump_has_every_user_with_their_accepted_events_and_last_items(state: Pa
 
 def test_offsets_are_the_next_ones_to_read(state: Path) -> None:
     with StateStore.read(state) as store:
-        assert offsets(store) == {"events-0": 5, "events-1": 9, "ratings-0": 2}
+        assert offsets(store) == {"clicks-0": 5, "clicks-1": 9, "ratings-0": 2}
 
 
 def test_a_row_that_is_none_names_its_user(tmp_path: Path) -> None:
