@@ -62,11 +62,17 @@ class WorkerMetrics:
         self.snapshot_errors = Counter(
             "headrace_snapshot_errors", "Snapshots that could not be loaded", registry=registry
         )
+        self._reasons: dict[str, Counter] = {}
+        self._clocks: dict[str, Histogram] = {}
 
     def acknowledged(self, reason: str, ages_ms: list[float], clock: str) -> None:
         """A record was acknowledged, for events this old."""
-        self.published.labels(reason).inc()
-        observe = self.freshness.labels(clock).observe
+        if reason not in self._reasons:  # looking labels up takes as long as counting
+            self._reasons[reason] = self.published.labels(reason)
+        if clock not in self._clocks:
+            self._clocks[clock] = self.freshness.labels(clock)
+        self._reasons[reason].inc()
+        observe = self._clocks[clock].observe
         for age in ages_ms:
             observe(age)
 

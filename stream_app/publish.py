@@ -2,7 +2,11 @@
 
 In: `Outgoing` and `DeadLetter`. Out: records on `recommendations` and on the dead-letter topic, and how fresh
 they were. Never drops one: what a broker that went away did not take is sent again. It never decides what is
-sent."""
+sent.
+
+Lists go out a batch for each partition, made here: thousands of futures and callbacks a second, one a record, would
+take a tenth of the interpreter's time. What can't be sent so is sent one by one.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,14 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata
 
 from stream_app.connection import start_client
@@ -33,6 +40,7 @@ HEADER_BYTES = 64 << 10
 RETRY_S = 0.5
 MAX_PENDING = 20_000
 BATCH_BYTES = 256 << 10
+MAX_KNOWN_KEYS = 200_000
 
 Header = tuple[str, bytes]
 
@@ -101,10 +109,14 @@ class Publisher:
         )
         self._number = 0
         self._pending = 0
-        self._failed: list[tuple[_Sent, BaseException]] = []
+        self._failed: list[tuple[_Sent, BaseException | None]] = []
         self._newest: dict[tuple[str, bytes | None], int] = {}
         self._done = asyncio.Event()
         self._done.set()
+        self._queue: deque[_Sent] = deque()
+        self._queued = asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
+        self._partitions = _Partitions()
 
     async def start(self) -> None:
         """Connect.
@@ -115,11 +127,21 @@ class Publisher:
         await start_client(self._producer, self._settings.broker)
 
     async def recommendations(self, outgoing: Iterable[Outgoing], *, log_append: bool) -> None:
-        """Send lists; `log_append` says that the events' timestamps are the broker's."""
+        """Send lists; `log_append` says that the events' timestamps are the broker's.
+
+        Returns when they are on their way; waits only where MAX_PENDING records are.
+        """
         topic = self._settings.topics.recommendations
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_queued(), name="publisher")
+            self._sending.add_done_callback(lambda _: self._done.set())
         for one in outgoing:
+            if self._pending >= MAX_PENDING:
+                await self._done.wait()
             self._number += 1
-            await self._send(_Sent(self._number, topic, one.key, one.value, [], one, log_append))
+            self._started(sent := _Sent(self._number, topic, one.key, one.value, [], one, log_append))
+            self._queue.append(sent)
+            self._queued.set()
 
     async def dead_letters(self, letters: Iterable[DeadLetter]) -> None:
         """Send dead letters, their bytes untouched."""
@@ -141,6 +163,8 @@ class Publisher:
         """
         while True:
             await self._done.wait()
+            if self._sending is not None and self._sending.done():
+                self._sending.result()
             if not self._failed:
                 self._newest.clear()
                 return
@@ -153,48 +177,107 @@ class Publisher:
 
     async def stop(self) -> None:
         """Close the connection; what is under way is waited for briefly."""
+        if self._sending is not None:
+            self._sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sending
         await self._producer.stop()
 
+    # -- lists, a batch for each partition -----------------------------------------------------------------------
+    async def _send_queued(self) -> None:
+        topic = self._settings.topics.recommendations
+        while True:
+            await self._queued.wait()
+            self._queued.clear()
+            queued, self._queue = self._queue, deque()
+            try:
+                by_partition = self._partitions.split(queued, await self._producer.partitions_for(topic))
+            except KafkaError as error:
+                self._fail(queued, error)
+                continue
+            for partition, records in by_partition.items():
+                await self._send_batches(topic, partition, records)
+
+    async def _send_batches(self, topic: str, partition: int, records: deque[_Sent]) -> None:
+        """Send records of one partition, in order, in as few batches as they fit in."""
+        while records:
+            batch, group = self._producer.create_batch(), []
+            now = int(self._clock())
+            while records and batch.append(timestamp=now, key=records[0].key, value=records[0].value):
+                group.append(records.popleft())
+            batch.close()
+            try:
+                if not group:  # larger than a batch may be: whether the broker takes it is for it to say
+                    one = records.popleft()
+                    group.append(one)
+                    future = await self._producer.send(one.topic, one.value, key=one.key, headers=one.headers)
+                else:
+                    future = await self._producer.send_batch(batch, topic, partition=partition)
+            except KafkaError as error:
+                self._fail(group, error)
+            else:
+                future.add_done_callback(lambda done, group=group: self._on_done(group, done))
+
+    # -- records one by one --------------------------------------------------------------------------------------
     async def _send(self, sent: _Sent) -> None:
         if self._pending >= MAX_PENDING:
             await self._done.wait()
-        self._newest[sent.topic, sent.key] = sent.number
-        self._pending += 1
-        self._done.clear()
+        self._started(sent)
         try:
             future = await self._producer.send(sent.topic, sent.value, key=sent.key, headers=sent.headers)
         except KafkaError as error:
-            self._finished()
-            self._failed.append((sent, error))
+            self._fail([sent], error)
         except BaseException:
-            self._finished()
+            self._finished(1)
             raise
         else:
-            future.add_done_callback(lambda done: self._on_done(sent, done))
+            future.add_done_callback(lambda done: self._on_done([sent], done))
 
-    def _on_done(self, sent: _Sent, done: asyncio.Future[RecordMetadata]) -> None:
-        self._finished()
+    def _started(self, sent: _Sent) -> None:
+        self._newest[sent.topic, sent.key] = sent.number
+        self._pending += 1
+        self._done.clear()
+
+    def _on_done(self, group: Sequence[_Sent], done: asyncio.Future[RecordMetadata]) -> None:
         if done.cancelled():
-            self._failed.append((sent, asyncio.CancelledError()))
+            self._fail(group, asyncio.CancelledError())
         elif (error := done.exception()) is not None:
-            self._failed.append((sent, error))
-        elif sent.outgoing is not None:
-            self._observe(sent.outgoing, done.result(), sent.log_append)
+            self._fail(group, error)
+        else:
+            self._finished(len(group))
+            self._observe(group, done.result())
 
-    def _finished(self) -> None:
-        self._pending -= 1
+    def _fail(self, group: Iterable[_Sent], error: BaseException) -> None:
+        """These are to be sent again, one by one."""
+        failed = list(group)
+        alone = len(failed) == 1
+        self._failed += [(sent, error if alone else None) for sent in failed]
+        self._finished(len(failed))
+
+    def _finished(self, count: int) -> None:
+        self._pending -= count
         if self._pending == 0:
             self._done.set()
 
-    def _observe(self, one: Outgoing, at: RecordMetadata, log_append: bool) -> None:
-        if log_append and at.timestamp_type == LOG_APPEND_TIME:
-            ages, clock = [float(at.timestamp - then) for then in one.append_ms], APPEND
-        else:
-            ages, clock = [self._clock() - one.received_ms] * len(one.append_ms), WORKER
-        self._metrics.acknowledged(one.reason, ages, clock)
+    def _observe(self, group: Iterable[_Sent], at: RecordMetadata) -> None:
+        stamped = at.timestamp_type == LOG_APPEND_TIME
+        for sent in group:
+            one = sent.outgoing
+            if one is None:
+                continue
+            if sent.log_append and stamped:
+                ages, clock = [float(at.timestamp - then) for then in one.append_ms], APPEND
+            else:
+                ages, clock = [self._clock() - one.received_ms] * len(one.append_ms), WORKER
+            self._metrics.acknowledged(one.reason, ages, clock)
 
-    def _again(self, sent: _Sent, error: BaseException) -> _Sent:
-        """What to send after this failure; PublishError when nothing would help."""
+    def _again(self, sent: _Sent, error: BaseException | None) -> _Sent:
+        """What to send after this failure; PublishError when nothing would help.
+
+        `error` is None where a whole batch failed: that may have been another record's fault, or its size.
+        """
+        if error is None:
+            return sent
         if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
             if sent.outgoing is None and sent.value is not None and len(sent.value) > KEPT_BYTES:
                 sent.value, sent.headers = cut_letter(sent.value, sent.headers)
@@ -208,3 +291,26 @@ class Publisher:
             "See the topic's max.message.bytes and this user's rights (`headrace topics describe`). Nothing "
             "was committed since; the worker redoes it from the log.",
         ) from error
+
+
+class _Partitions:
+    """Which partition a key goes to, as every Kafka client's default has it; what was asked before is remembered."""
+
+    def __init__(self) -> None:
+        self._of = DefaultPartitioner()
+        self._all: list[int] = []
+        self._known: dict[bytes | None, int] = {}
+
+    def split(self, records: Iterable[_Sent], partitions: Iterable[int]) -> dict[int, deque[_Sent]]:
+        """Records by partition, in their order."""
+        every = sorted(partitions)
+        if every != self._all or len(self._known) > MAX_KNOWN_KEYS:
+            self._all = every
+            self._known.clear()
+        found: dict[int, deque[_Sent]] = {}
+        for sent in records:
+            at = self._known.get(sent.key)
+            if at is None:
+                at = self._known[sent.key] = self._of(sent.key, every, every)
+            found.setdefault(at, deque()).append(sent)
+        return found

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,9 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     NotLeaderForPartitionError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
 )
+from aiokafka.partitioner import DefaultPartitioner
 
 from stream_app import publish
 from stream_app.freshness import WorkerMetrics
@@ -34,11 +37,34 @@ Answer = Callable[[Sent, int], BaseException | None]
 """A record, how often it was sent → what the broker says."""
 
 
+class FakeBatch:
+    """Takes so many bytes of values."""
+
+    def __init__(self, room: int) -> None:
+        self.records: list[tuple[bytes | None, bytes | None]] = []
+        self.closed = False
+        self._room = room
+
+    def append(self, *, timestamp: int, key: bytes | None, value: bytes | None) -> object | None:
+        assert timestamp == NOW_MS
+        self._room -= len(value or b"")
+        if self._room < 0:
+            return None
+        self.records.append((key, value))
+        return object()
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class FakeProducer:
-    """Answers at once; failures as they are scripted."""
+    """Answers at once; failures as they are scripted: of a batch, that of its first record."""
+
+    room = 1000
 
     def __init__(self, answer: Answer, timestamp_type: int) -> None:
         self.log: list[Sent] = []
+        self.batches: list[tuple[int, int]] = []
         self.headers: list[list[tuple[str, bytes]]] = []
         self._answer = answer
         self._timestamp_type = timestamp_type
@@ -46,11 +72,28 @@ class FakeProducer:
     async def send(
         self, topic: str, value: bytes | None, *, key: bytes | None, headers: list[tuple[str, bytes]]
     ) -> asyncio.Future[Any]:
-        sent = (topic, key, value)
-        self.log.append(sent)
         self.headers.append(headers)
+        return self._answered([(topic, key, value)])
+
+    def create_batch(self) -> FakeBatch:
+        return FakeBatch(self.room)
+
+    async def partitions_for(self, _topic: str) -> set[int]:
+        return {0, 1, 2}
+
+    async def send_batch(self, batch: FakeBatch, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        assert batch.closed  # or `send` might add to it
+        assert batch.records
+        self.batches.append((partition, len(batch.records)))
+        return self._answered([(topic, key, value) for key, value in batch.records])
+
+    async def stop(self) -> None:
+        pass
+
+    def _answered(self, records: list[Sent]) -> asyncio.Future[Any]:
+        self.log += records
         future = asyncio.get_running_loop().create_future()
-        error = self._answer(sent, self.log.count(sent))
+        error = self._answer(records[0], self.log.count(records[0]))
         if error is None:
             future.set_result(SimpleNamespace(timestamp=1700, timestamp_type=self._timestamp_type))
         else:
@@ -125,7 +168,75 @@ def test_what_the_broker_did_not_take_is_sent_again_until_it_does(make: Any) -> 
         return producer
 
     log = asyncio.run(run()).log
-    assert log == [("recommendations", b"a", b"x"), ("events.dlq", b"u", b"broken")] * 3
+    assert sorted(log) == sorted([("recommendations", b"a", b"x"), ("events.dlq", b"u", b"broken")] * 3)
+
+
+def test_lists_go_out_a_batch_for_each_partition_in_their_order(make: Any) -> None:
+    users = [f"user {n}" for n in range(12)]
+
+    async def run() -> FakeProducer:
+        publisher, producer, _ = make()
+        await publisher.recommendations([outgoing(user, user.encode()) for user in users], log_append=False)
+        await publisher.acknowledged()
+        await publisher.stop()
+        return producer
+
+    producer = asyncio.run(run())
+    partitioner = DefaultPartitioner()
+    expected = {user: partitioner(user.encode(), [0, 1, 2], [0, 1, 2]) for user in users}
+    assert dict(producer.batches) == Counter(expected.values())
+    at = 0
+    for partition, count in producer.batches:
+        sent = [(key or b"").decode() for _, key, _ in producer.log[at : at + count]]
+        assert sent == [user for user in users if expected[user] == partition]
+        at += count
+
+
+def test_what_does_not_fit_into_one_batch_goes_in_several_and_what_fits_in_none_alone(make: Any) -> None:
+    values = [b"a" * 600, b"b" * 600, b"c" * 5000, b"d"]
+
+    async def run() -> FakeProducer:
+        publisher, producer, _ = make()
+        await publisher.recommendations([outgoing("u", value) for value in values], log_append=False)
+        await publisher.acknowledged()
+        return producer
+
+    producer = asyncio.run(run())
+    assert [value for _, _, value in producer.log] == values
+    assert [count for _, count in producer.batches] == [1, 1, 1]
+    assert len(producer.headers) == 1
+
+
+def test_a_batch_that_is_refused_is_sent_again_record_by_record(make: Any) -> None:
+    def answer(sent: Sent, times: int) -> BaseException | None:
+        return KafkaTimeoutError() if times == 1 and sent[2] == b"first" else None
+
+    async def run() -> tuple[FakeProducer, WorkerMetrics]:
+        publisher, producer, metrics = make(answer)
+        await publisher.recommendations([outgoing("u", b"first"), outgoing("u", b"second")], log_append=False)
+        await asyncio.wait_for(publisher.acknowledged(), 5)
+        return producer, metrics
+
+    producer, metrics = asyncio.run(run())
+    assert [value for _, _, value in producer.log] == [b"first", b"second", b"second"]
+    assert metrics.registry.get_sample_value("headrace_published_total", {"reason": EVENT}) == 1
+
+
+def test_a_topic_that_is_not_known_for_now_is_asked_for_again(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> FakeProducer:
+        publisher, producer, _ = make()
+
+        async def unknown(_topic: str) -> set[int]:
+            raise UnknownTopicOrPartitionError
+
+        monkeypatch.setattr(producer, "partitions_for", unknown)
+        await publisher.recommendations([outgoing("u", b"x")], log_append=False)
+        await asyncio.wait_for(publisher.acknowledged(), 5)
+        return producer
+
+    assert [value for _, _, value in asyncio.run(run()).log] == [b"x"]
 
 
 def test_a_list_is_not_sent_again_over_a_newer_one_of_its_user(make: Any) -> None:
@@ -139,7 +250,41 @@ def test_a_list_is_not_sent_again_over_a_newer_one_of_its_user(make: Any) -> Non
         await asyncio.wait_for(publisher.acknowledged(), 5)
         return producer
 
-    assert [value for _, _, value in asyncio.run(run()).log] == [b"old", b"new"]
+    sent = [value for _, _, value in asyncio.run(run()).log]
+    assert sent.count(b"old") == 1
+    assert sent[-1] == b"new"
+
+
+def test_lists_that_can_not_be_sent_for_an_unknown_reason_are_not_waited_for_in_vain(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        publisher, producer, _ = make()
+        monkeypatch.setattr(producer, "create_batch", lambda: 1 // 0)
+        await publisher.recommendations([outgoing("u", b"x")], log_append=False)
+        await asyncio.wait_for(publisher.acknowledged(), 5)
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run())
+
+
+def test_a_batch_that_is_too_large_is_no_reason_to_refuse_its_records(make: Any) -> None:
+    def answer(sent: Sent, times: int) -> BaseException | None:
+        return MessageSizeTooLargeError() if times == 1 and sent[2] == b"first" else None
+
+    partitioner, every = DefaultPartitioner(), [0, 1, 2]
+    home = partitioner(b"u", every, every)
+    neighbour = next(f"v{n}" for n in range(99) if partitioner(f"v{n}".encode(), every, every) == home)
+
+    async def run() -> FakeProducer:
+        publisher, producer, _ = make(answer)
+        lists = [outgoing("u", b"first"), outgoing(neighbour, b"other")]
+        await publisher.recommendations(lists, log_append=False)
+        await asyncio.wait_for(publisher.acknowledged(), 5)
+        return producer
+
+    log = asyncio.run(run()).log
+    assert [value for _, _, value in log] == [b"first", b"other"] * 2
 
 
 def test_a_refusal_that_no_retry_helps_is_raised_with_what_to_do(make: Any) -> None:
