@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream_app.connection import check_topics, start_client
 from stream_app.errors import HeadraceError
-from stream_app.events import Control
+from stream_app.events import VERSION, Control
 from stream_app.freshness import WorkerMetrics
 from stream_app.model_versions import ModelsView
 from stream_app.registry import client_options
@@ -65,17 +65,31 @@ class Switches:
         if scope not in self._scopes:
             return
         if value is None:
-            self._scopes[scope] = False
+            self._set(scope, False, "")
             return
         try:
-            action = msgspec.json.decode(value, type=Control).action
+            record = msgspec.json.decode(value, type=Control)
         except msgspec.MsgspecError as error:
             log.warning("a record on the control topic for scope %r is ignored: %s", scope, error)
             return
-        if action in (PAUSE, RESUME):
-            self._scopes[scope] = action == PAUSE
+        if record.v != VERSION:
+            log.warning("a record on the control topic for scope %r is ignored: it has v %d", scope, record.v)
+        elif record.action in (PAUSE, RESUME):
+            self._set(scope, record.action == PAUSE, record.by)
         else:
-            log.warning("action %r for scope %r is ignored: it is neither pause nor resume", action, scope)
+            log.warning(
+                "action %r for scope %r is ignored: it is neither pause nor resume", record.action, scope
+            )
+
+    def _set(self, scope: str, paused: bool, by: str) -> None:
+        before, self._scopes[scope] = self.paused, paused
+        if self.paused != before:
+            log.info(
+                "%s by a record on the control topic for scope %r%s",
+                "paused" if self.paused else "resumed",
+                scope,
+                f" ({by})" if by else "",
+            )
 
 
 class Followers(faust.Service):

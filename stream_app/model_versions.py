@@ -53,7 +53,11 @@ class ModelsView:
             return None
         try:
             if version == "live":
-                self.live = None if value is None else msgspec.json.decode(value, type=Live)
+                pointer = None if value is None else msgspec.json.decode(value, type=Live)
+                if pointer is not None and pointer.v > VERSION:
+                    self.unreadable += 1
+                    return None
+                self.live = pointer
                 return self.live
             if value is None:
                 self.manifests.pop(version, None)

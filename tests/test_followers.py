@@ -43,7 +43,17 @@ class TestSwitches:
         switches.apply(b"mine", None)
         assert not switches.paused
 
-    @pytest.mark.parametrize("value", [b"{", encode(Control(action="stop"))])
+    def test_what_a_pause_does_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        switches = Switches("mine")
+        for action in ("resume", "pause", "pause", "resume"):
+            switches.apply(b"mine", encode(Control(action=action, by="ann")))
+        assert [message.split(" by ")[0] for message in caplog.messages] == ["paused", "resumed"]
+        assert caplog.messages[0].endswith("for scope 'mine' (ann)")
+
+    @pytest.mark.parametrize(
+        "value", [b"{", encode(Control(action="stop")), encode(Control(v=2, action="resume"))]
+    )
     def test_what_cannot_be_read_changes_nothing_and_is_said(
         self, value: bytes, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -56,6 +56,14 @@ def test_what_is_foreign_is_ignored_and_what_cannot_be_read_is_counted() -> None
     assert (view.manifests, view.live, view.unreadable) == ({}, None, 3)
 
 
+def test_a_pointer_of_a_newer_contract_moves_nothing() -> None:
+    view = view_of(
+        ("transformer/live", live("000001")), ("transformer/live", b'{"v": 2, "version": "000002"}')
+    )
+    assert view.live is not None
+    assert (view.live.version, view.unreadable) == ("000001", 1)
+
+
 def test_the_previous_version_is_the_one_that_a_candidate_was_judged_against() -> None:
     view = view_of(
         ("transformer/000001", manifest("000001")),
