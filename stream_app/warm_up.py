@@ -7,6 +7,7 @@ away.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass
 
@@ -33,8 +34,21 @@ class _MadeUp:
 
 
 def warm_up(settings: Settings) -> None:
-    """Take a few made-up events the whole way."""
+    """Take a few made-up events the whole way; when it takes long, the log says why."""
     started = time.monotonic()
+    patience = threading.Timer(WORTH_TELLING_S, log.info, ["compiling the models: a minute or so, once"])
+    patience.daemon = True
+    patience.start()
+    try:
+        _whole_way(settings)
+    finally:
+        patience.cancel()
+    took = time.monotonic() - started
+    if took > WORTH_TELLING_S:
+        log.info("the models were compiled in %.0f s; the next start finds them in the cache", took)
+
+
+def _whole_way(settings: Settings) -> None:
     plain = settings.model_copy(
         update={"events": settings.events.model_copy(update={"map": {}, "ts_unit": "ms"})}
     )
@@ -48,6 +62,3 @@ def warm_up(settings: Settings) -> None:
     pipeline.process(records, received_ms=1.0, lists=False)
     pipeline.refresh(["u"])
     recommender.take_dirty()
-    took = time.monotonic() - started
-    if took > WORTH_TELLING_S:
-        log.info("the models were compiled in %.0f s; the next start finds them in the cache", took)
