@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from producers.replay import Progress, Summary
 
 
+KEY_BYTES = 24
+"""No key of a simulation is longer."""
+
 Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
 
 
@@ -134,6 +137,7 @@ def simulate(
     """
     check_rate(rate)
     settings = load_settings(config, broker, assignments)
+    from producers.delivery import OVERHEAD_BYTES
     from producers.simulate import Simulation
     from producers.traffic import send
 
@@ -150,7 +154,7 @@ def simulate(
             broken=broken,
             seed=seed,
             run_id=run or uuid.uuid4().hex[:8],
-            largest_bytes=settings.topics.max_message_bytes if largest else 0,
+            largest_bytes=settings.topics.max_message_bytes - OVERHEAD_BYTES - KEY_BYTES if largest else 0,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
