@@ -151,13 +151,30 @@ def select(dataset: Dataset, from_ms: int | None, to_ms: int | None, limit: int 
 
 
 def _agree(state: runs.RunState, topic: str, partitions: int, selection: str) -> None:
-    there = (state.topic, state.partitions, state.selection)
-    if there != (topic, partitions, selection):
+    if (state.topic, state.partitions) != (topic, partitions):
         raise runs.ResumeError(
-            f"run {state.run_id} sent {there[2]} (from..to:limit, ms) to {there[0]} with {there[1]} "
-            f"partitions, not {selection} to {topic} with {partitions}",
-            "Give the same topic and range, or start a new run.",
+            f"run {state.run_id} wrote to {state.topic} with {state.partitions} partitions, and this is {topic} "
+            f"with {partitions}",
+            "Name the same broker and topic, or start a new run (without --resume).",
         )
+    if state.selection != selection:
+        raise runs.ResumeError(
+            f"run {state.run_id} was started with {_flags(state.selection)}, and is gone on with "
+            f"{_flags(selection)}",
+            "Give the same flags, or start a new run (without --resume).",
+        )
+
+
+def _flags(selection: str) -> str:
+    """A selection as flags: `--from 5 --limit 100`."""
+    start, _, rest = selection.partition("..")
+    end, _, limit = rest.partition(":")
+    given = [
+        f"--{name} {value}"
+        for name, value in (("from", start), ("to", end), ("limit", limit))
+        if value != "None"
+    ]
+    return " ".join(given) or "neither --from, --to nor --limit"
 
 
 class _Run:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import UnsupportedCodecError
 from platformdirs import user_state_path
 
 from stream_app.errors import HeadraceError
@@ -145,7 +146,13 @@ def written_since(broker: BrokerSettings, state: RunState) -> set[str]:
             consumer.seek(part, max(mark.offset + 1, starts[part]))
         decode = msgspec.json.Decoder(Event).decode
         while any(consumer.position(p) < ends[p] for p in parts):
-            batches = consumer.poll(timeout_ms=int(READ_TIMEOUT_S * 1000))
+            try:
+                batches = consumer.poll(timeout_ms=int(READ_TIMEOUT_S * 1000))
+            except UnsupportedCodecError as error:
+                raise ResumeError(
+                    f"{state.topic} can't be read to find out where the run stopped: {error}",
+                    "Its records are compressed: install python-snappy and zstandard, or start a new run.",
+                ) from error
             if not batches:
                 raise ResumeError(
                     f"the end of {state.topic} can't be read within {READ_TIMEOUT_S:g} s", "Try again."

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 import pytest
+from aiokafka import AIOKafkaProducer
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
@@ -210,8 +212,10 @@ def test_resuming_what_is_not_there_or_not_the_same_is_refused(log: Log, tmp_pat
     log.replay(data, tmp_path, run_id="r")
     with pytest.raises(resume.ResumeError, match="no run other of these events"):
         log.replay(data, tmp_path, resume=True, run_id="other")
-    with pytest.raises(resume.ResumeError, match="Give the same topic and range"):
-        log.replay(data, tmp_path, resume=True, limit=5)
+    with pytest.raises(
+        resume.ResumeError, match=r"started with neither .*, and is gone on with --from 7 --limit 5\n"
+    ):
+        log.replay(data, tmp_path, resume=True, from_ms=7, limit=5)
     resume.path_of(tmp_path, data.sha256, "r").write_text("{")
     with pytest.raises(resume.ResumeError, match="not readable"):
         log.replay(data, tmp_path, resume=True)
@@ -226,6 +230,29 @@ def test_a_topic_that_was_made_anew_is_not_resumed_into(log: Log, tmp_path: Path
     resume.save(resume.path_of(tmp_path, data.sha256, "r"), state)
     with pytest.raises(resume.ResumeError, match="this is not the topic that it wrote to"):
         log.replay(data, tmp_path, resume=True, topic=state.topic)
+
+
+@pytest.mark.kafka
+def test_a_log_whose_compression_can_not_be_read_is_not_resumed_into_blindly(
+    kafka_broker: Broker,
+    topics_of: Callable[..., TopicSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kafka.codec.zstd", None)
+    log, data = Log(kafka_broker, topics_of()), dataset(10)
+    log.replay(data, tmp_path, run_id="r")
+    state = resume.load(tmp_path, data.sha256, "r")
+    state.marks = {}
+    resume.save(resume.path_of(tmp_path, data.sha256, "r"), state)
+    asyncio.run(write_zstd(log))
+    with pytest.raises(resume.ResumeError, match=r"(?s)can't be read.*zstd.*install"):
+        log.replay(data, tmp_path, resume=True)
+
+
+async def write_zstd(log: Log) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=log.broker.url, compression_type="zstd") as producer:
+        await producer.send_and_wait(log.topics.events[0], b"{}" * 100, partition=0)
 
 
 def test_progress_ends_with_all_acknowledged(log: Log, tmp_path: Path) -> None:
