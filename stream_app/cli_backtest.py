@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_app.cli_data import Columns, Data, Delimiter, EventType, TsUnit, load_data
-from stream_app.cli_options import Assignments, ConfigFile, TimestampUnit, parse_duration_ms
+from stream_app.cli_options import Assignments, ConfigFile, TimestampUnit, make_folder, parse_duration_ms
 from stream_app.cli_settings import load_settings
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def backtest(
     """Recommend and learn over a data set as the worker would, and score each event before it is learned."""
     window_ms = None if window is None else parse_duration_ms("--window", window)
     settings = load_settings(config, None, assignments, {"seed": seed})
+    make_folder("--out", out)
     dataset = load_data(data, columns, ts_unit, delimiter, event_type)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

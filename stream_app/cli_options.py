@@ -1,11 +1,14 @@
 """What every command takes, and how the values of flags are read.
 
 In: the words of a command line. Out: typed values, or a `UsageError` that names the flag, the value and what
-is allowed. Never opens a file or a connection, nor imports a heavy module: `headrace --help` reads this.
+is allowed. Never opens a file or a connection, nor imports a heavy module: `headrace --help` reads this. It makes a
+folder where a command is about to write to one.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import tomllib
 from datetime import UTC, datetime
@@ -123,6 +126,19 @@ def parse_map(text: str | None) -> dict[str, str]:
             raise UsageError(f"--map {ours!r}: is given twice ({columns[ours]!r} and {theirs!r})", "")
         columns[ours] = theirs
     return columns
+
+
+def make_folder(flag: str, folder: Path) -> None:
+    """Make the folder that a command will write to: before its work, rather than when that is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise UsageError(
+            f"{flag} {folder}: can't be written to: {error.strerror}",
+            "Name a folder that this user may write to.",
+        ) from None
 
 
 def parse_time_ms(flag: str, text: str) -> int:

@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from stream_app.cli_options import Assignments, Broker, ConfigFile, StateDir, TimestampUnit, parse_map
+from stream_app.cli_options import (
+    Assignments,
+    Broker,
+    ConfigFile,
+    StateDir,
+    TimestampUnit,
+    make_folder,
+    parse_map,
+)
 from stream_app.cli_settings import collect, load_settings
 
 Snapshots = Annotated[
@@ -96,6 +104,8 @@ def trainer(
         "events.ts_unit": ts_unit,
     }
     settings = load_settings(config, broker, assignments, flags)
+    make_folder("--state-dir", settings.trainer.state_dir)
+    make_folder("--snapshots", settings.trainer.snapshots)
     from stream_app.trainer import run_trainer
 
     raise typer.Exit(run_trainer(settings))

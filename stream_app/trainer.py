@@ -64,7 +64,8 @@ def run_trainer(settings: Settings) -> int:
     """Run until SIGINT or SIGTERM; the exit code.
 
     Raises:
-        HeadraceError: no broker, a missing topic, CUDA asked for but absent, the Transformer switched off.
+        HeadraceError: no broker, a missing topic, CUDA asked for but absent, the Transformer switched off, a full
+            disk.
     """
     if not settings.models.transformer.enabled:
         raise UsageError(
@@ -77,7 +78,13 @@ def run_trainer(settings: Settings) -> int:
     for library in ("aiokafka", "kafka"):  # what they have to say of a lost connection, we say
         logging.getLogger(library).setLevel(logging.CRITICAL)
     give_way(settings.trainer.niceness)
-    asyncio.run(TrainerService(settings, device).run())
+    try:
+        asyncio.run(TrainerService(settings, device).run())
+    except OSError as error:
+        raise TrainerError(
+            f"the trainer can't write: {error.strerror}{f': {error.filename}' if error.filename else ''}",
+            "See to the disk and start it again: it goes on from what was saved, and reads the rest again.",
+        ) from error
     return EXIT_OK
 
 

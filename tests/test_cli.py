@@ -192,6 +192,21 @@ class TestRun:
         assert cli.run(words) == EXIT_USAGE
         assert "Traceback" not in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["backtest", "nothing.csv", "--out", "file"],
+            ["trainer", "--snapshots", "file"],
+            ["trainer", "--state-dir", "file"],
+        ],
+    )
+    def test_a_folder_that_can_not_be_written_to_is_told_before_the_work(
+        self, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").touch()
+        assert cli.run(words) == EXIT_USAGE
+        assert f"{words[-2]} file: can't be written to: File exists" in capsys.readouterr().err
+
     def test_a_failure_is_one_line_with_advice_and_ends_with_1(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

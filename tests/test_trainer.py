@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import subprocess
@@ -14,7 +15,15 @@ from stream_app.connection import BrokerUnreachableError, MissingTopicError
 from stream_app.errors import UsageError
 from stream_app.judging import Cut, Verdict
 from stream_app.settings import TopicSettings, load
-from stream_app.trainer import TrainerError, manifest, only_one, pick_device, run_trainer, told
+from stream_app.trainer import (
+    TrainerError,
+    TrainerService,
+    manifest,
+    only_one,
+    pick_device,
+    run_trainer,
+    told,
+)
 
 
 @pytest.fixture
@@ -66,6 +75,18 @@ def test_missing_topics_are_named(
     )
     with pytest.raises(MissingTopicError, match=topics.models):
         run_trainer(settings)
+
+
+def test_a_full_disk_is_one_clear_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def full(_: TrainerService) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoint")
+
+    monkeypatch.setattr(TrainerService, "run", full)
+    monkeypatch.setattr("stream_app.trainer.give_way", lambda _: None)
+    with pytest.raises(
+        TrainerError, match=r"can't write: No space left on device: checkpoint\n.*start it again"
+    ):
+        run_trainer(load({"trainer.state_dir": tmp_path}))
 
 
 def test_a_second_trainer_on_the_folder_is_refused(tmp_path: Path) -> None:
