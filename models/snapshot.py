@@ -126,7 +126,7 @@ def read(folder: Path, sha256: str | None = None) -> Snapshot:
     """
     content = _content(folder, MANIFEST, MAX_MANIFEST_BYTES)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise _wrong(folder, MANIFEST, "its SHA-256 is not the announced one: another snapshot lies here")
+        raise _wrong(folder, MANIFEST, "is not the announced one: another snapshot lies here")
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
         config = TransformerSettings(**manifest.config)
