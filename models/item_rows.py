@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models import covisit, popularity
 from models.base import F32, I32, I64, U8
-from models.candidates import State
 from models.catalogue import HEAD, OUTPUT, ROW
+
+if TYPE_CHECKING:  # what it is made of is imported there
+    from models.candidates import State
 
 _NUMBER = struct.Struct(">cI")
 _SLOT = struct.Struct("<I")
