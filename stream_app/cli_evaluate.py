@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_app.cli_data import Columns, Delimiter, EventType, TsUnit, load_data
-from stream_app.cli_options import ConfigFile, TimestampUnit, parse_assignment
+from stream_app.cli_options import ConfigFile, TimestampUnit, make_folder, parse_assignment
 from stream_app.cli_settings import load_settings
 from stream_app.errors import EXIT_FAILED, UsageError
 
@@ -92,6 +92,7 @@ def evaluate(
     chosen = models_of(models, assignments)
     numbers = seeds_of(seeds)
     settings = load_settings(config, None, None, {})
+    make_folder("--out", out)
     dataset = load_data(data, columns, ts_unit, delimiter, event_type)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -114,6 +114,13 @@ class TestCommand:
         assert (out / "hit-rate.svg").exists()
         assert (out / "along-the-stream.svg").exists() == (protocol == "prequential")
 
+    def test_a_folder_that_can_not_be_written_to_is_told_before_anything_is_learned(
+        self, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["--data", str(file), "--protocol", "temporal", "--out", str(file / "out")]
+        assert cli.run(["evaluate", *words]) == EXIT_USAGE
+        assert "--out" in capsys.readouterr().err
+
     def test_sampled_metrics_are_labelled(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = file.parent / "out"
         words = [
