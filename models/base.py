@@ -7,8 +7,9 @@ reads a clock or the environment; randomness is keyed by (seed, partition key, o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ U64 = npt.NDArray[np.uint64]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
+Arrays = dict[str, npt.NDArray[Any]]
 
 ACCEPTED, DUPLICATE, LATE, ERASED = 0, 1, 2, 3
 """Status of an event: LATE was counted and taught item statistics, but did not enter the full sequence."""
@@ -104,6 +106,14 @@ class OnlineModel(Protocol):
 
     def learn_one(self, user: str, item: str, y: float = 1.0, x: dict[str, float] | None = None) -> None: ...
 
+    def learn_many(
+        self, users: Sequence[str], items: Sequence[str], y: Sequence[float] | None = None
+    ) -> None: ...
+
     def predict_one(self, user: str, item: str, x: dict[str, float] | None = None) -> float: ...
 
     def rank(self, user: str, items: set[str], x: dict[str, float] | None = None) -> list[str]: ...
+
+    def arrays(self) -> Arrays:
+        """Everything learned, by name."""
+        ...

@@ -13,6 +13,8 @@ from models.base import F32, F64, I32, I64, U8
 from models.candidates import Reranked, State
 from models.catalogue import ItemColumns
 from models.columns import grown
+from models.covisit import Covisit
+from models.popularity import Popularity
 
 
 class _CovisitRows(NamedTuple):
@@ -35,23 +37,28 @@ class _MFRows(NamedTuple):
 def fitted(state: State, items: ItemColumns) -> State:
     """The state with a row for each slot of `items`, which become its own."""
     slots = len(items.number)
-    popularity, covisit = state.popularity, state.covisit
-    mass = np.zeros((slots, popularity.mass.shape[1]))
-    mass[: len(popularity.mass)] = popularity.mass
-    rows = grown(
-        _CovisitRows(*(getattr(covisit, name) for name in _CovisitRows._fields)),
-        slots,
-        {"size_class": -1, "stale": 1},
-    )
     mf = grown(_MFRows(state.mf_bias, state.mf), slots)
     return state._replace(
         items=items,
-        popularity=popularity._replace(mass=mass),
-        covisit=covisit._replace(**rows._asdict()),
+        popularity=popularity_with(state.popularity, slots),
+        covisit=covisit_with(state.covisit, slots),
         amf=grown(state.amf, slots),
         mf_bias=mf.bias,
         mf=mf.vector,
     )
+
+
+def popularity_with(table: Popularity, slots: int) -> Popularity:
+    """Popularity with room for so many slots."""
+    mass = np.zeros((slots, table.mass.shape[1]))
+    mass[: len(table.mass)] = table.mass
+    return table._replace(mass=mass)
+
+
+def covisit_with(table: Covisit, slots: int) -> Covisit:
+    """Co-visitation with room for so many slots; the new ones have no row."""
+    columns = _CovisitRows(*(getattr(table, name) for name in _CovisitRows._fields))
+    return table._replace(**grown(columns, slots, {"size_class": -1, "stale": 1})._asdict())
 
 
 def with_slots(reranked: Reranked, slots: int) -> Reranked:

@@ -1,4 +1,4 @@
-"""The explicit factorisation on its own, as river's recommenders: for river's own evaluation and metrics.
+"""The explicit factorisation on its own, as river's recommenders: for river's own metrics.
 
 In: ratings one at a time, ids as strings. Out: predictions and rankings. The worker does not load this module, since
 importing river takes longer than reading a small state.
@@ -6,11 +6,13 @@ importing river takes longer than reading a small state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from river import reco
 
+from models.base import Arrays
 from models.biased_mf import Floats, Rates, initialise, learn, predict
 from models.randomness import hash64
 
@@ -74,6 +76,13 @@ class BiasedMF(reco.base.Ranker):
         rates = Rates(self.bias_lr, self.latent_lr, self.l2_bias, self.l2)
         learn(self._mean, user_bias, item_bias, 0, 0, p, q, y, rates)
 
+    def learn_many(
+        self, users: Sequence[str], items: Sequence[str], y: Sequence[float] | None = None
+    ) -> None:
+        """Learn ratings in their order; the same as `learn_one` of each."""
+        for user, item, rating in zip(users, items, [1.0] * len(users) if y is None else y, strict=True):
+            self.learn_one(user, item, rating)
+
     def predict_one(self, user: str, item: str, x: dict[str, float] | None = None) -> float:  # noqa: ARG002
         """The rating that `user` would give `item`; unknown ids have their initial vectors and create nothing."""
         user_bias, p = self._sides["user"].get(user) or self._fresh("user", user)
@@ -83,3 +92,12 @@ class BiasedMF(reco.base.Ranker):
     def rank(self, user: str, items: set[str], x: dict[str, float] | None = None) -> list[str]:
         """The items by falling prediction; ties by id."""
         return sorted(items, key=lambda item: (-self.predict_one(user, item, x), item))
+
+    def arrays(self) -> Arrays:
+        """Everything learned, by name."""
+        found: Arrays = {"mean": self._mean.copy()}
+        for side, rows in self._sides.items():
+            found[f"{side}s"] = np.array(list(rows), np.str_)
+            found[f"{side}_bias"] = np.array([bias[0] for bias, _ in rows.values()], self.dtype)
+            found[f"{side}_vector"] = np.array([vector for _, vector in rows.values()], self.dtype)
+        return found
