@@ -58,7 +58,7 @@ def start_offsets(
             raise StateError(
                 f"topic {topic!r} was deleted and made anew: the state in {directory} is of the one "
                 f"with id {stored_ids[topic]}, and now it has id {topic_id}",
-                _NEW_STATE,
+                f"Is this the right broker? {_NEW_STATE}",
             )
     known = {topic for topic, _ in stored}
     for (topic, number), offset in now.begins.items():
