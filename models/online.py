@@ -114,7 +114,8 @@ class CoVisitation(ItemRanker):
             self._table, self._readings, history, slots, used, self._popular.mass[:, 0], self._popular.total[0],
             coefficient, base, sums, stamp, np.zeros(used, np.int32),
         )  # fmt: skip
-        return sums.of[slots, self._lane]
+        scores: F32 = sums.of[slots, self._lane]
+        return scores
 
     def _learned(self) -> Arrays:
         used = len(self._slots)
