@@ -7,11 +7,13 @@ exception, a crash of compiled code, a kill for memory. What it used of memory i
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,7 @@ def forget_peak() -> None:
 
 def _work(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for whoever waits for this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         result = function(lambda value: pipe.send(("progress", value)), *args)
     except Exception as error:
@@ -88,6 +91,14 @@ def _work(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...])
         pipe.send(("failed", f"{type(error).__name__}: {text}" if text else type(error).__name__))
         return
     pipe.send(("done", result))
+
+
+def _end_with_parent() -> None:
+    """A process that was killed can't end what it started: what is computed for nobody ends by itself."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _end(code: int | None) -> str:

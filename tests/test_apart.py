@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from models.durable import write_durably
 from stream_app.apart import ApartError, call, forget_peak, memory_mb
 
 
@@ -29,6 +35,11 @@ def ends(_: Callable[[Any], None], code: int) -> None:
 
 def is_killed(_: Callable[[Any], None]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stays(_: Callable[[Any], None], path: Path) -> None:
+    write_durably(path, str(os.getpid()).encode())
+    threading.Event().wait()
 
 
 def grows(_: Callable[[Any], None], megabytes: int) -> float:
@@ -63,3 +74,28 @@ def test_a_killed_process_is_told_by_its_signal() -> None:
 
 def test_memory_is_what_was_used_since_it_was_forgotten() -> None:
     assert 190.0 < call(grows, 200) < 260.0
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_it_does_not_outlive_the_process_that_waits_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    waiting = multiprocessing.get_context("spawn").Process(target=call, args=(stays, path))
+    waiting.start()
+    until(path.exists)
+    pid = int(path.read_text())
+    waiting.kill()
+    waiting.join()
+    until(lambda: gone(pid))
