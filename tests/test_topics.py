@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from kafka import KafkaAdminClient, KafkaProducer
 
 from stream_app.broker import Broker, EmbeddedBroker, KafkaBroker
@@ -190,26 +188,6 @@ def test_more_copies_than_brokers_are_refused_with_kafkas_own_words(
 ) -> None:
     with pytest.raises(TopicError, match=r"did not create topic(.|\n)*replication(.|\n)*--replication"):
         create(settings_of(kafka_broker), topics_of(), partitions=1, replication=3)
-
-
-@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-def test_compressed_records_are_read(broker: Broker, topics_of: TopicsOf, codec: str) -> None:
-    topics = topics_of()
-    create(settings_of(broker), topics, partitions=1)
-    values = [f'{{"user_id": "u{number}"}}'.encode() * 20 for number in range(200)]
-
-    async def write_and_read() -> list[bytes | None]:
-        producer = AIOKafkaProducer(bootstrap_servers=broker.address, compression_type=codec, linger_ms=20)
-        async with producer:
-            sent = [await producer.send(topics.events[0], value) for value in values]
-            await asyncio.gather(*sent)
-        consumer = AIOKafkaConsumer(
-            topics.events[0], bootstrap_servers=broker.address, auto_offset_reset="earliest"
-        )
-        async with consumer:
-            return [(await consumer.getone()).value for _ in values]
-
-    assert asyncio.run(write_and_read()) == values
 
 
 def _ids(topics: object) -> dict[str, str]:

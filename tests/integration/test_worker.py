@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from producers.simulate import Simulation
 from producers.traffic import send
@@ -41,3 +44,25 @@ def test_every_event_is_accepted_once_and_covered(stage: Stage) -> None:
     coverage = stage.coverage()
     assert coverage.complete, coverage.examples
     assert coverage.accepted == ledger.events_accepted
+
+
+def test_topics_of_every_compression_are_read_from_the_start_and_as_they_grow(stage: Stage) -> None:
+    async def write(codec: str, user: str) -> None:
+        event = {"v": 1, "user_id": user, "item_id": codec, "type": "click", "ts": 5}
+        async with AIOKafkaProducer(
+            bootstrap_servers=stage.broker.address, compression_type=codec
+        ) as producer:
+            for _ in range(20):
+                await producer.send(stage.topics.events[0], json.dumps(event).encode(), key=user.encode())
+            await producer.flush()
+
+    codecs = ("gzip", "snappy", "lz4", "zstd")
+    for codec in codecs:
+        asyncio.run(write(codec, f"before-{codec}"))
+    worker = stage.worker()
+    worker.until_events(80)
+    for codec in codecs:
+        asyncio.run(write(codec, f"after-{codec}"))
+    worker.until_events(160)
+    assert worker.stop() == 0, worker.said
+    assert stage.accepted() == {f"{when}-{codec}": 20 for codec in codecs for when in ("before", "after")}
