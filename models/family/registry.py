@@ -9,6 +9,14 @@ from models.family.contract import Content, Model
 
 MODELS: dict[str, str] = {
     "popularity": "models.family.popularity:Popularity",
+    "matrix-factorisation": "models.family.bpr_mf:BPRMF",
+    "mlp": "models.family.neumf:MLP",
+    "neumf": "models.family.neumf:NeuMF",
+    "two-tower": "models.family.two_tower:TwoTower",
+    "youtube-dnn": "models.family.youtube_dnn:YouTubeDNN",
+    "gru4rec": "models.family.recurrent:GRU4Rec",
+    "lstm": "models.family.recurrent:LSTM",
+    "sasrec": "models.family.sasrec:SASRec",
 }
 """Name → module:class. A module is imported when its model is first asked for: torch is slow to load."""
 

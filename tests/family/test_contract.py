@@ -13,7 +13,18 @@ from models.family.registry import MODELS, make, model_class
 from models.family.storage import MANIFEST, WEIGHTS, StoredModelError, load_model, save_model
 from tests.family import planted
 
-SMALL: dict[str, dict[str, Any]] = {}
+NEURAL: dict[str, Any] = {"width": 16, "epochs": 1, "least_steps": 80, "batch": 64, "lr": 0.02}
+
+SMALL: dict[str, dict[str, Any]] = {
+    "matrix-factorisation": NEURAL,
+    "mlp": NEURAL | {"least_steps": 120},
+    "neumf": NEURAL,
+    "two-tower": NEURAL | {"hidden": 16},
+    "youtube-dnn": NEURAL | {"hidden": 16},
+    "gru4rec": NEURAL | {"length": 20, "hidden": 16},
+    "lstm": NEURAL | {"length": 20, "hidden": 16},
+    "sasrec": NEURAL | {"length": 20},
+}
 """Settings under which a model learns a small world in a second or so; those of the others are the defaults."""
 
 UNPERSONAL = {"popularity"}
