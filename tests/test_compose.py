@@ -102,7 +102,7 @@ def test_the_image_holds_every_package() -> None:
         path for line in re.findall(r"^COPY (.+)$", build, re.M) for path in line.split()[:-1] if path != "./"
     }
     packages = project["tool"]["setuptools"]["packages"]
-        assert {package.partition(".")[0] for package in packages} <= copied  # a folder comes with those in it
+    assert {package.partition(".")[0] for package in packages} <= copied  # a folder comes with those in it
     assert project["project"]["readme"] in copied
     assert 'ENTRYPOINT ["headrace"]' in build
     assert "headrace" in project["project"]["scripts"]
