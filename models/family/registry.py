@@ -9,6 +9,12 @@ from models.family.contract import Content, Model
 
 MODELS: dict[str, str] = {
     "popularity": "models.family.popularity:Popularity",
+    "content": "models.family.content:ContentBased",
+    "item-item": "models.family.item_knn:ItemKNN",
+    "user-user": "models.family.user_knn:UserKNN",
+    "biased-mf": "models.family.biased_mf:BiasedMF",
+    "ials": "models.family.ials:IALS",
+    "eals": "models.family.eals:EALS",
     "matrix-factorisation": "models.family.bpr_mf:BPRMF",
     "mlp": "models.family.neumf:MLP",
     "neumf": "models.family.neumf:NeuMF",
