@@ -18,6 +18,11 @@ NEURAL: dict[str, Any] = {"width": 16, "epochs": 1, "least_steps": 80, "batch": 
 SMALL: dict[str, dict[str, Any]] = {
     "ials": {"factors": 8},
     "eals": {"factors": 8},
+    "hybrid-weighted": {"members": [{"model": "ials", "settings": {"factors": 8}}, {"model": "item-item"}]},
+    "hybrid-switching": {
+        "members": [{"model": "popularity"}, {"model": "ials", "settings": {"factors": 8}, "least": 1}]
+    },
+    "hybrid-cascade": {"ranker": {"model": "ials", "settings": {"factors": 8}}, "depth": 10},
     "matrix-factorisation": NEURAL,
     "mlp": NEURAL | {"least_steps": 120},
     "neumf": NEURAL,
