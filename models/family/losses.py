@@ -6,6 +6,8 @@ items are compared is keyed by a seed and a step.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -60,6 +62,8 @@ def gbce(h: Tensor, table: Tensor, bias: Tensor, targets: Tensor, negatives: Ten
 
     Petrov and Macdonald: gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative
     Sampling, RecSys 2023, equations 9 and 10. The k negatives are shared by the batch, so that they are one product.
+    All scores are lowered by the log of the number of items, so that learning begins where an item is one of many:
+    from even odds for each, it takes thousands of steps to get there.
 
     Args:
         h: query vectors [m, d].
@@ -70,6 +74,7 @@ def gbce(h: Tensor, table: Tensor, bias: Tensor, targets: Tensor, negatives: Ten
     """
     alpha = min(1.0, len(negatives) / max(len(table) - 2, 1))
     beta = alpha * (t * (1.0 - 1.0 / alpha) + 1.0 / alpha)
+    bias = bias - math.log(len(table) - 1)
     taken = (h * functional.embedding(targets, table)).sum(1) + bias[targets]
     others = torch.addmm(bias[negatives], h, functional.embedding(negatives, table).t())
     others = others.masked_fill(negatives == targets[:, None], -torch.inf)

@@ -74,7 +74,7 @@ class TestGBCE:
         beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
         expected = 0.0
         for row, target in zip(h, targets.tolist(), strict=True):
-            score = torch.sigmoid(table @ row + bias)
+            score = torch.sigmoid(table @ row + bias - math.log(ITEMS))
             expected -= beta * math.log(score[target])
             expected -= sum(math.log(1 - score[j]) for j in negatives.tolist() if j != target)
         loss = gbce(h, table, bias, torch.from_numpy(targets), negatives, t)
@@ -82,12 +82,13 @@ class TestGBCE:
 
     def test_uncalibrated_it_is_binary_cross_entropy(self, parts: tuple) -> None:
         h, table, bias, _ = parts
+        bias_of_all, bias = bias, bias - math.log(ITEMS)
         taken = h @ table[7] + bias[7]
         others = h @ table[[3, 4]].t() + bias[[3, 4]]
         logits = torch.cat((taken[:, None], others), 1)
         wanted = torch.tensor([1.0, 0.0, 0.0]).expand(M, 3)
         expected = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / M
-        loss = gbce(h, table, bias, torch.full((M,), 7), torch.tensor([3, 4]), 0.0)
+        loss = gbce(h, table, bias_of_all, torch.full((M,), 7), torch.tensor([3, 4]), 0.0)
         torch.testing.assert_close(loss, expected)
 
 
