@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.asymmetric_mf import dot
 from models.base import F32, I64
 from models.kernels import inner, kernel
-from models.transformer import CausalTransformer, Layer
+from models.transformer import WIDER, CausalTransformer, Layer
 
 EPSILON = np.float32(1e-5)
 """Of torch's LayerNorm."""
@@ -61,32 +61,47 @@ def weights_of(model: CausalTransformer) -> Weights:
     layers = [layer for layer in model.layers if isinstance(layer, Layer)]
 
     def arrays(tensors: list[Tensor]) -> F32:
-        return np.ascontiguousarray(torch.stack(tensors).detach().numpy(), np.float32)
+        return _plain(torch.stack(tensors))
 
-    def matrices(name: str) -> tuple[F32, F32]:
-        parts = [layer.get_submodule(name) for layer in layers]
-        return arrays([part.weight.T for part in parts]), arrays([part.bias for part in parts])
+    def matrix(parts: list[nn.Linear]) -> F32:
+        return arrays([part.weight.T for part in parts])
 
-    def norm(part: torch.nn.Module) -> Tensor:
-        return torch.stack((part.weight, part.bias))
+    def bias(parts: list[nn.Linear]) -> F32:
+        return arrays([part.bias for part in parts])
 
+    qkv, out = [layer.qkv for layer in layers], [layer.out for layer in layers]
+    up, down = [layer.up for layer in layers], [layer.down for layer in layers]
     return Weights(
-        np.ascontiguousarray(model.item_vectors().detach().numpy(), np.float32),
-        *(np.ascontiguousarray(table.detach().numpy()) for table in (model.action, model.value, model.gap)),
-        arrays([torch.stack((norm(layer.norm1), norm(layer.norm2))) for layer in layers]),
-        *matrices("qkv"),
-        *matrices("out"),
-        *matrices("up"),
-        *matrices("down"),
-        np.ascontiguousarray(norm(model.norm).detach().numpy()),
-        np.ascontiguousarray(torch.view_as_real(model.rotations).numpy()),
+        item=_plain(model.item_vectors()),
+        action=_plain(model.action),
+        value=_plain(model.value),
+        gap=_plain(model.gap),
+        norms=arrays([torch.stack((_norm(layer.norm1), _norm(layer.norm2))) for layer in layers]),
+        qkv=matrix(qkv),
+        qkv_bias=bias(qkv),
+        out=matrix(out),
+        out_bias=bias(out),
+        up=matrix(up),
+        up_bias=bias(up),
+        down=matrix(down),
+        down_bias=bias(down),
+        norm=_plain(_norm(model.norm)),
+        turn=_plain(torch.view_as_real(model.rotations)),
     )
+
+
+def _plain(tensor: Tensor) -> F32:
+    return np.ascontiguousarray(tensor.detach().numpy(), np.float32)
+
+
+def _norm(part: nn.LayerNorm) -> Tensor:
+    return torch.stack((part.weight, part.bias))
 
 
 def new_scratch(model: CausalTransformer) -> Scratch:
     """Buffers for one model."""
-    d, wide = model.config.d_model, len(model.layers[0].get_submodule("up").bias)
-    sizes = (d, d, 3 * d, d, wide, d, model.band)
+    d = model.config.d_model
+    sizes = (d, d, 3 * d, d, WIDER * d, d, model.band)
     return Scratch(*(np.zeros(size, np.float32) for size in sizes))
 
 

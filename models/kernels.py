@@ -23,7 +23,7 @@ CONSTANTS = ("base.py", "catalogue.py", "totals.py", "kernels.py")
 
 def _sources_hash() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         source = path.read_bytes()
         if path.name in CONSTANTS or b"\n@kernel" in source or b"\n@inner" in source:
             digest.update(source)

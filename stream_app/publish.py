@@ -28,7 +28,7 @@ from stream_app.connection import start_client
 from stream_app.errors import HeadraceError
 from stream_app.freshness import APPEND, WORKER, WorkerMetrics
 from stream_app.records import Outgoing
-from stream_app.refusals import DeadLetter
+from stream_app.refusals import MISROUTED, DeadLetter
 from stream_app.registry import client_options
 from stream_app.settings import Settings
 
@@ -117,6 +117,7 @@ class Publisher:
         self._queued = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
         self._partitions = _Partitions()
+        self._said_misrouted = False
 
     async def start(self) -> None:
         """Connect.
@@ -148,6 +149,9 @@ class Publisher:
         topic = self._settings.topics.dead_letters
         for letter in letters:
             self._metrics.dead_letters.labels(letter.reason).inc()
+            if letter.reason == MISROUTED and not self._said_misrouted:
+                self._said_misrouted = True
+                log.error("%s. More of them are only counted: see topic %s", letter, topic)
             self._number += 1
             key, value, headers = letter.record.key, letter.record.value, letter_headers(letter)
             if key is None and value is None:  # the client takes no such record

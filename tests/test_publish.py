@@ -28,7 +28,7 @@ from stream_app.publish import (
     letter_headers,
 )
 from stream_app.records import EVENT, Outgoing
-from stream_app.refusals import DeadLetter
+from stream_app.refusals import MISROUTED, DeadLetter
 from stream_app.settings import load
 
 NOW_MS = 5000.0
@@ -310,6 +310,23 @@ def test_a_dead_letter_keeps_its_bytes_and_says_why_and_where_from(make: Any) ->
     assert producer.log == [("events.dlq", b"u", b"\xff\x00broken")]
     headers = dict(producer.headers[0])
     assert (headers["reason"], headers["field"], headers["source"]) == (b"not_json", b"ts", b"events-3-17")
+
+
+def test_the_first_misrouted_record_is_reported_loudly(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    record: Any = SimpleNamespace(topic="events", partition=3, offset=17, key=b"B", value=b"{}")
+    misrouted = DeadLetter(record, MISROUTED, "user_id", "the record's key is 'B'")
+
+    async def run() -> None:
+        publisher, _, _ = make()
+        await publisher.dead_letters([letter(b"broken"), misrouted, misrouted])
+        await publisher.acknowledged()
+
+    asyncio.run(run())
+    (told,) = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+    assert "events-3" in told
+    assert "17" in told
+    assert "the record's key is 'B'" in told
+    assert "events.dlq" in told
 
 
 def test_a_dead_letter_without_key_and_value_is_sent_with_an_empty_value_and_says_so(make: Any) -> None:
