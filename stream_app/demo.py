@@ -104,7 +104,7 @@ async def _demo(
         }
         run = Run(load(dict(chosen)), directory, data, min(limit, len(data)))
         say(console, "broker", f"embedded, at {broker.address}")
-        topics.create(run.settings.broker, run.settings.topics, PARTITIONS)
+        await asyncio.to_thread(topics.create, run.settings.broker, run.settings.topics, PARTITIONS)
         say(
             console,
             "topics",
