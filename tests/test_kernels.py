@@ -53,10 +53,10 @@ class TestCacheName:
     @pytest.fixture
     def copied(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """A copy of the sources, whose hash is taken."""
-        for path in Path(kernels.__file__).parent.glob("*.py"):
-            shutil.copy(path, tmp_path)
-        monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
-        return tmp_path
+        copied = tmp_path / "models"
+        shutil.copytree(Path(kernels.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setattr(kernels, "__file__", str(copied / "kernels.py"))
+        return copied
 
     def test_is_a_function_of_the_sources(self, copied: Path) -> None:
         assert copied.is_dir()
