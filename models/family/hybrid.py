@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
-from scipy.stats import rankdata
 
 from models.base import F32, F64, I32, Bool
 from models.config import Section
@@ -213,5 +212,17 @@ def reciprocal_ranks(scores: F32) -> F64:
     >>> (1.0 / reciprocal_ranks(np.array([[9.0, 7.0, 7.0, 8.0]], np.float32))).round(1).tolist()
     [[61.0, 63.5, 63.5, 62.0]]
     """
-    ranks: F64 = rankdata(-scores, method="average", axis=1)
-    return np.where(np.isneginf(scores), 0.0, 1.0 / (FLAT + ranks))
+    n, width = scores.shape
+    order = np.argsort(-scores, axis=1, kind="stable")
+    held = np.take_along_axis(scores, order, axis=1)
+    differs = held[:, 1:] != held[:, :-1]
+    edge = np.ones((n, 1), np.bool_)
+    place = np.arange(width)
+    # of a run of equals the first place and the last one
+    first = np.maximum.accumulate(np.where(np.hstack([edge, differs]), place, 0), axis=1)
+    last = np.where(np.hstack([differs, edge]), place, width)
+    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    shared = np.where(np.isneginf(held), 0.0, 1.0 / (FLAT + 1.0 + (first + last) / 2.0))
+    found: F64 = np.empty((n, width))
+    np.put_along_axis(found, order, shared, axis=1)
+    return found

@@ -43,7 +43,7 @@ class ItemKNN(Model):
         self.n_users, self.n_items = 0, 0 if self.content is None else len(self.content)
         self.taken = Taken()
         self.common = csr_array((self.n_items, self.n_items), dtype=np.float32)
-        self.similar = self.common
+        self.counts, self.similar = self.common.diagonal(), self.common
         self.partial_fit(events)
 
     def partial_fit(self, events: Interactions) -> None:
@@ -59,7 +59,7 @@ class ItemKNN(Model):
         history = newest(queries, self.n_items)
         weight = fading(history.age, self.settings.half_life)
         evidence = history.matrix(weight, (len(queries), self.n_items)) @ self.similar
-        return chosen(or_popularity(evidence.toarray(), self.common.diagonal()), items)
+        return chosen(or_popularity(evidence.toarray(), self.counts), items)
 
     def arrays(self) -> Arrays:
         return self.taken.arrays()
@@ -77,6 +77,7 @@ class ItemKNN(Model):
         self.common.resize((self.n_items, self.n_items))
         # (old + new)ᵀ(old + new) = oldᵀold + newᵀ(old + new) + oldᵀnew
         self.common = self.common + new.T @ every + old.T @ new
+        self.counts = self.common.diagonal()
         self.similar = nearest(similarity(self.common, self.settings.shrinkage), self.settings.neighbours)
 
 

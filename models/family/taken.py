@@ -109,7 +109,7 @@ def fading(age: I64, half_life: float) -> F64:
     return np.ones(len(age)) if half_life == 0.0 else 0.5 ** (age / half_life)
 
 
-def or_popularity(evidence: F32, counts: I64) -> F32:
+def or_popularity(evidence: F32, counts: I64 | F32) -> F32:
     """Scores where there is evidence, popularity below 0 where there is none.
 
     An item that nothing connects with the history stands behind all that something does, before or after others of
@@ -117,7 +117,7 @@ def or_popularity(evidence: F32, counts: I64) -> F32:
 
     Args:
         evidence: at least 0, float32 [n, items].
-        counts: users of each item, int64 [items].
+        counts: users of each item, [items].
 
     >>> or_popularity(np.array([[0.5, 0.0, 0.0]], np.float32), np.array([1, 2, 4])).tolist()
     [[0.5, -0.5, 0.0]]

@@ -39,7 +39,7 @@ class NeuralSettings(Section):
     weight_decay: float = Field(0.01, ge=0)
     dropout: Fraction = 0.2
     kept: int = Field(2_000_000, ge=1, description="newest events kept for later lessons")
-    replay: float = Field(2.0, ge=0, description="kept events that partial_fit goes through for each new one")
+    replay: float = Field(4.0, ge=0, description="kept events that partial_fit goes through for each new one")
     device: str = Field("auto", description="as torch names it; auto: CUDA where there is, else the CPU")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.stats import rankdata
 
 from models.family.contract import NOBODY, Interactions, Model, Queries
 from models.family.hybrid import reciprocal_ranks
@@ -46,6 +47,10 @@ class TestReciprocalRanks:
         found = reciprocal_ranks(np.array([[1.0, 5.0, 1.0], [0.0, -np.inf, 2.0]], np.float32))
         assert found[0] == pytest.approx([1 / 62.5, 1 / 61, 1 / 62.5])
         assert found[1] == pytest.approx([1 / 62, 0.0, 1 / 61])
+
+    def test_it_agrees_with_scipy_s_ranks(self) -> None:
+        scores = np.random.default_rng(0).integers(0, 6, (30, 17)).astype(np.float32)
+        np.testing.assert_allclose(reciprocal_ranks(scores), 1 / (60 + rankdata(-scores, axis=1)))
 
 
 class TestWeighted:
