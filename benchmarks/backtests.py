@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks import record
 from producers import datasets
 from producers.columns import Dataset
-from stream_app import backtest
-from stream_app.report import Report
+from stream_app.backtests import backtest
+from stream_app.backtests.report import Report
 from stream_app.settings import load
 
 

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from benchmarks import record, topics_filled
 from benchmarks.open_loop import endless, produce
-from stream_app.broker import KafkaBroker
+from stream_app.brokers.broker import KafkaBroker
 
 WARM_UP_S = 2.0
 OUT_BYTES = 1800

@@ -2,8 +2,8 @@
 
     python -m benchmarks.learner HOST:PORT STATE_DIR WEB_PORT
 
-It is `stream_app.app.run_worker` with a pipeline that was told to make no lists: decode, validate, drop duplicates,
-popularity, co-visitation, explicit MF, asymmetric MF, persist, commit. Ends on SIGTERM, its state closed.
+It is `stream_app.worker.app.run_worker` with a pipeline that was told to make no lists: decode, validate, drop
+duplicates, popularity, co-visitation, explicit MF, asymmetric MF, persist, commit. Ends on SIGTERM, its state closed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stream_app.app import run_worker
-from stream_app.new_recommender import new_recommender
-from stream_app.pipeline import Pipeline, Processed
-from stream_app.refusals import Record
+from stream_app.batch.pipeline import Pipeline, Processed
+from stream_app.batch.refusals import Record
 from stream_app.settings import Settings, load
-from stream_app.state import StateStore
+from stream_app.store.state import StateStore
+from stream_app.worker.app import run_worker
+from stream_app.worker.new_recommender import new_recommender
 
 
 class LearningPipeline(Pipeline):

@@ -27,12 +27,12 @@ import psutil
 
 from benchmarks import record, topics_filled
 from benchmarks.learner import settings_for
-from stream_app import topics
-from stream_app.broker import KafkaBroker, free_port
+from stream_app.brokers import topics
+from stream_app.brokers.broker import KafkaBroker, free_port
 from stream_app.settings import Settings
-from stream_app.state import StateStore
-from stream_app.state_tools import dump, offsets
-from stream_app.worker_metrics import read_sample
+from stream_app.store.state import StateStore
+from stream_app.store.state_tools import dump, offsets
+from stream_app.views.worker_metrics import read_sample
 
 FAUST_EVENTS = 30_000
 LOOK_S = 0.5

@@ -28,11 +28,11 @@ from typing import Any
 import psutil
 
 from benchmarks import echo, freshness_log, record, topics_filled
-from stream_app import topics
-from stream_app.broker import Broker, EmbeddedBroker, KafkaBroker, free_port
+from stream_app.brokers import topics
+from stream_app.brokers.broker import Broker, EmbeddedBroker, KafkaBroker, free_port
 from stream_app.children import Child
 from stream_app.settings import Settings, load
-from stream_app.worker_metrics import Sample, read_sample
+from stream_app.views.worker_metrics import Sample, read_sample
 
 ROOT = Path(__file__).parent.parent
 PARTITIONS = 4

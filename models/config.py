@@ -32,7 +32,8 @@ class SequenceSettings(Section):
 
 
 class Reading(Section):
-    """One way to read a co-visitation matrix (see `models.covisit_readings`); lists credit it as `covisit-NAME`."""
+    """One way to read a co-visitation matrix (see `models.online.covisit_readings`); lists credit it as
+    `covisit-NAME`."""
 
     name: str = Field(pattern=r"^[a-z0-9-]{1,32}$")
     matrix: Literal[0, 1]
@@ -121,7 +122,7 @@ class PolicySettings(Section):
 
 
 class TransformerSettings(Section):
-    """The causal Transformer and how it is trained (recipe and sources in `models.transformer`)."""
+    """The causal Transformer and how it is trained (recipe and sources in `models.sequence.transformer`)."""
 
     enabled: bool = True
     d_model: int = Field(64, ge=8, le=512)

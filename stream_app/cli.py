@@ -1,4 +1,4 @@
-"""The command line: `headrace COMMAND`. Its commands live in the `cli_*` modules, one idea each.
+"""The command line: `headrace COMMAND`. Its commands live in `stream_app.commands`, one idea each.
 
 In: the arguments of the process. Out: its exit code: 0, 1 for what went wrong while running, 2 for what was
 asked wrongly, 130 for an interrupt. An error is a line for people; `HEADRACE_DEBUG=1` shows its traceback.
@@ -14,15 +14,15 @@ from typing import Annotated
 
 import typer
 
-from stream_app import (
-    cli_backtest,
-    cli_consumers,
-    cli_evaluate,
-    cli_models,
-    cli_producers,
-    cli_services,
-    cli_state,
-    cli_topics,
+from stream_app.commands import (
+    backtest,
+    consumers,
+    evaluate,
+    models,
+    producers,
+    services,
+    state,
+    topics,
 )
 from stream_app.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HeadraceError
 
@@ -38,14 +38,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for part in (
-    cli_services,
-    cli_topics,
-    cli_producers,
-    cli_backtest,
-    cli_evaluate,
-    cli_consumers,
-    cli_models,
-    cli_state,
+    services,
+    topics,
+    producers,
+    backtest,
+    evaluate,
+    consumers,
+    models,
+    state,
 ):
     part.register(app)
 

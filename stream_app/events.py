@@ -1,6 +1,6 @@
 """The wire contract: one msgspec struct for the value of each topic (version 1).
 
-In and out: bytes ↔ structs. Unknown fields are ignored; what is checked beyond types is in `stream_app.decode`.
+In and out: bytes ↔ structs. Unknown fields are ignored; what is checked beyond types is in `stream_app.batch.decode`.
 Never talks to a broker.
 """
 

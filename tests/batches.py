@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from models.base import EventBatch, Lists
-from models.recommender import Recommender
-from models.users import UserTable
+from models.pipeline.recommender import Recommender
+from models.state.users import UserTable
 
 KEY = 17
 WEIGHTS = {"click": 1.0, "rating": 1.0, "dislike": -0.5}

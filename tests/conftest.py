@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stream_app.broker import Broker, EmbeddedBroker, KafkaBroker
-from stream_app.kafka_jars import KafkaUnavailableError, find_java, kafka_jars
+from stream_app.brokers.broker import Broker, EmbeddedBroker, KafkaBroker
+from stream_app.brokers.kafka_jars import KafkaUnavailableError, find_java, kafka_jars
 from stream_app.settings import TopicSettings
 
 

@@ -1,8 +1,9 @@
 """Matrix factorisation of ratings with biases, by stochastic gradient descent, as a model of the family.
 
 A rating is μ + b_u + b_i + w_u·h_i (Koren, Bell, Volinsky: Matrix Factorization Techniques for Recommender Systems,
-Computer 2009); the update is the one of `models.biased_mf`, which learns it event by event in the pipeline. A fit goes
-over the ratings several times, each time in another order; afterwards each rating teaches once, in the order of time.
+Computer 2009); the update is the one of `models.online.biased_mf`, which learns it event by event in the pipeline. A
+fit goes over the ratings several times, each time in another order; afterwards each rating teaches once, in the order
+of time.
 
 Items are ranked by the rating that is expected. That is how much a user would like what they took, not whether they
 would take it: events without a rating teach nothing, and the history of a query is not looked at.
@@ -16,15 +17,15 @@ import numpy as np
 from pydantic import Field
 
 from models.base import F32, F64, I32, I64
-from models.biased_mf import Rates, learn
 from models.config import Section
 from models.family.contract import Arrays, Interactions, Queries, RatingModel, chosen
 from models.family.factors import grown, restored
 from models.kernels import kernel
+from models.online.biased_mf import Rates, learn
 
 
 class BiasedMFSettings(Section):
-    """The regularisation is added to twice the error: see `models.biased_mf.learn`."""
+    """The regularisation is added to twice the error: see `models.online.biased_mf.learn`."""
 
     factors: int = Field(32, ge=1, le=1024)
     epochs: int = Field(20, ge=1, description="of a fit")

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.linalg.lapack import sposv
 
 from models.base import F32
-from models.biased_mf import initialise
 from models.kernels import kernel
+from models.online.biased_mf import initialise
 from models.randomness import hash64, mix
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.base import F32, I64, Bool
-from models.encode import ragged
 from models.family.contract import Content
 from models.randomness import hash64
+from models.sequence.encode import ragged
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.base import I64
-from models.candidate_items import choose
-from models.softmax import softmax_loss
+from models.training.candidate_items import choose
+from models.training.softmax import softmax_loss
 
 
 def softmax(

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from models.base import I64
 from models.config import Section
-from models.dropout import KeyedDropout
 from models.family.bpr_mf import user_rows, with_the_mean
 from models.family.contract import Queries
 from models.family.negatives import NotTaken
 from models.family.tables import Table
 from models.family.training import Lesson, Network, NeuralModel, NeuralSettings, Step
+from models.training.dropout import KeyedDropout
 
 INIT = 0.1
 """Standard deviation of initial vectors."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.base import I64, Bool
-from models.event_log import Sequences
 from models.family.contract import Queries
 from models.family.training import Lesson
-from models.windows import Windows, plan
+from models.training.event_log import Sequences
+from models.training.windows import Windows, plan
 
 CONTEXT = 24
 """Events read, but not predicted, before a window that is not full."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.base import I32, I64, Bool
 from models.family.contract import NOBODY, Interactions
-from models.ranking_metrics import Relevant
+from models.metrics.rankings import Relevant
 
 FIRST = "a user's first event"
 REPEAT = "an item that the user already had"

@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.config import Section
-from models.dropout import KeyedDropout
 from models.family.sequential import Sequential, SequentialNetwork, SequentialSettings
+from models.training.dropout import KeyedDropout
 
 
 class RecurrentSettings(SequentialSettings):

@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from models.base import I64
 from models.config import Fraction, Section
-from models.dropout import KeyedDropout, Noise
 from models.family.losses import gbce
 from models.family.sequential import INIT, Sequential, SequentialNetwork, SequentialSettings
 from models.family.training import Lesson
+from models.training.dropout import KeyedDropout, Noise
 
 
 class SASRecSettings(SequentialSettings):

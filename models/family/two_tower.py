@@ -21,7 +21,6 @@ from torch.nn import functional
 
 from models.base import F64, I64
 from models.config import Fraction, Section
-from models.dropout import KeyedDropout
 from models.family.contract import Queries
 from models.family.item_content import ItemContent, described
 from models.family.losses import in_batch_softmax
@@ -29,6 +28,7 @@ from models.family.mean_history import before
 from models.family.padded import known_rows
 from models.family.tables import Table, fresh_rows
 from models.family.training import Lesson, Network, NeuralModel, NeuralSettings, Step
+from models.training.dropout import KeyedDropout
 
 INIT = 0.1
 """Standard deviation of initial embeddings."""

@@ -18,13 +18,13 @@ from torch.nn import functional
 
 from models.base import F32, I64
 from models.config import Section
-from models.dropout import KeyedDropout
 from models.family.contract import Queries
 from models.family.losses import softmax
 from models.family.mean_history import before
 from models.family.padded import known_rows
 from models.family.tables import Table
 from models.family.training import Lesson, Network, NeuralModel, NeuralSettings, Step
+from models.training.dropout import KeyedDropout
 
 INIT = 0.1
 """Standard deviation of initial embeddings."""

@@ -15,19 +15,19 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from kafka import TopicPartition
 from kafka.admin import ConfigResource
 
-from models.recommender import Delta, Recommender
-from models.user_rows import unpack_row
+from models.pipeline.recommender import Delta, Recommender
+from models.state.user_rows import unpack_row
 from producers.simulate import Ledger, Simulation
-from stream_app.broker import Broker, free_port
-from stream_app.coverage import Coverage, check
-from stream_app.new_recommender import new_recommender
-from stream_app.pipeline import Pipeline
+from stream_app.batch.pipeline import Pipeline
+from stream_app.brokers.broker import Broker, free_port
+from stream_app.brokers.topic_facts import connect
+from stream_app.brokers.topic_reader import open_reader
+from stream_app.brokers.topics import create
 from stream_app.settings import Settings, TopicSettings, load
-from stream_app.state import StateStore
-from stream_app.topic_facts import connect
-from stream_app.topic_reader import open_reader
-from stream_app.topics import create
-from stream_app.worker_metrics import Sample, read_sample
+from stream_app.store.state import StateStore
+from stream_app.views.coverage import Coverage, check
+from stream_app.views.worker_metrics import Sample, read_sample
+from stream_app.worker.new_recommender import new_recommender
 from tests.integration.worker_main import start_worker
 
 PATIENCE_S = 90.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from producers.simulate import Simulation
-from stream_app.broker import EmbeddedBroker, KafkaBroker
+from stream_app.brokers.broker import EmbeddedBroker, KafkaBroker
 from stream_app.settings import TopicSettings
 from tests.integration.harness import Feeder, Stage
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stream_app import demo
+from stream_app.demo import run as demo
 from stream_app.settings import load
 
-ROOT = Path(demo.__file__).parents[1]
+ROOT = Path(str(demo.__file__)).parents[2]
 LIMIT_S = 590
 
 

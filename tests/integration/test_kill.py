@@ -17,9 +17,9 @@ import pytest
 
 from producers.simulate import Simulation
 from producers.traffic import send
-from stream_app.broker import Broker
-from stream_app.failpoints import POINTS, VARIABLE
+from stream_app.brokers.broker import Broker
 from stream_app.settings import TopicSettings
+from stream_app.worker.failpoints import POINTS, VARIABLE
 from tests.integration.harness import Feeder, Stage
 
 EVENTS = int(os.environ.get("HEADRACE_TEST_EVENTS", "20000"))

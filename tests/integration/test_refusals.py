@@ -10,11 +10,11 @@ import pytest
 from aiokafka import ConsumerRecord
 from kafka.admin import NewPartitions, NewTopic
 
-from stream_app.broker import Broker, free_port
+from stream_app.brokers.broker import Broker, free_port
+from stream_app.brokers.topic_facts import connect
 from stream_app.errors import EXIT_FAILED, EXIT_USAGE
 from stream_app.settings import TopicSettings
-from stream_app.state_folder import FolderLock
-from stream_app.topic_facts import connect
+from stream_app.store.state_folder import FolderLock
 from tests.integration.harness import Stage, Worker
 from tests.integration.worker_main import POISON
 

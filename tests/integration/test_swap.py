@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from models import snapshot
 from models.config import TransformerSettings
-from models.event_log import EventLog
-from models.train import Trainer
-from stream_app.broker import Broker
+from models.sequence import snapshot
+from models.training.event_log import EventLog
+from models.training.train import Trainer
+from stream_app.brokers.broker import Broker
 from stream_app.events import Live, Manifest
 from stream_app.settings import TopicSettings
 from tests.integration.harness import Stage

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from models import snapshot
-from models.event_log import EventLog
-from stream_app.broker import Broker, EmbeddedBroker, KafkaBroker
+from models.sequence import snapshot
+from models.training.event_log import EventLog
+from stream_app.brokers.broker import Broker, EmbeddedBroker, KafkaBroker
+from stream_app.brokers.topics import create
 from stream_app.events import Live
-from stream_app.model_versions import ModelsView
-from stream_app.registry import Registry, client_options
 from stream_app.settings import Settings, TopicSettings, load
-from stream_app.topics import create
-from stream_app.trainer import TrainerService
+from stream_app.training.model_versions import ModelsView
+from stream_app.training.registry import Registry, client_options
+from stream_app.training.trainer import TrainerService
 
 PATIENCE_S = 300
 
@@ -186,12 +186,12 @@ def test_a_pinned_pointer_stays_until_it_is_unpinned(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from models import snapshot
-from models.train import Trainer
-from stream_app.refresher import Refresher
-from stream_app.registry import Registry
+from models.sequence import snapshot
+from models.training.train import Trainer
+from stream_app.training.refresher import Refresher
+from stream_app.training.registry import Registry
 from stream_app.settings import load
-from stream_app.trainer import run_trainer
+from stream_app.training.trainer import run_trainer
 import msgspec
 
 owner = {c.__name__: c for c in (Trainer, Refresher, Registry)} | {"snapshot": snapshot}

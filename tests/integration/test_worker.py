@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from producers.simulate import Simulation
 from producers.traffic import send
-from stream_app.broker import Broker
+from stream_app.brokers.broker import Broker
 from stream_app.settings import TopicSettings
 from tests.integration.harness import Stage
 

@@ -18,12 +18,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from stream_app.app import build_pipeline, run_worker
+from stream_app.batch.pipeline import Pipeline
 from stream_app.errors import HeadraceError
-from stream_app.pipeline import Pipeline
 from stream_app.settings import load
-from stream_app.state import StateStore
-from stream_app.warm_up import warm_up
+from stream_app.store.state import StateStore
+from stream_app.worker.app import build_pipeline, run_worker
+from stream_app.worker.warm_up import warm_up
 
 POISON = b"poison"
 

@@ -1,0 +1,441 @@
+"""Incremental item-item co-visitation: two decayed matrices, sparse and bounded.
+
+At an event of item i with history h_1 (newest), h_2, … a matrix learns ``A[h_g, i] += decay^(g-1)`` and
+``A[i, h_g] += back · decay^(g-1)``. How they are read is in `models.online.covisit_readings`.
+
+A row keeps its neighbours in the order of their arrival (that order is state: sums over it are the same after a
+restart) beside a small hash index. A full row drops the lightest quarter.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.base import F32, F64, I32, I64, U8, U16
+from models.config import CovisitSettings
+from models.kernels import inner, kernel, part
+from models.pipeline import selection
+from models.state import arena
+from models.state.sequences import HISTORY
+
+HALF = 4
+LANES = 2 * HALF
+"""Readings are computed side by side: those of the first matrix in lanes 0 to 3, of the second in 4 to 7."""
+
+
+LATER = -2
+"""The place of a neighbour that is new to a full row."""
+GONE = -1
+"""The key of a neighbour that was evicted: it keeps its place in the row until the row sheds."""
+
+
+class Covisit(NamedTuple):
+    """S item slots; entries lie in arena blocks.
+
+    The two matrices' weights lie apart, and keys are slots: a list reads thousands of neighbours, most of them in the
+    first matrix alone, and reads nothing that it does not need.
+    """
+
+    header: I64
+    keys: I32  # slot of a neighbour, or GONE
+    first: F32  # [entries] weight in the first matrix
+    second: F32  # [entries] ... and in the second
+    cells: U16  # two an entry: position in the row, 65535 for none
+    at: I64  # [S] offset of the row
+    size_class: I32  # [S] -1 for no row
+    n: I32  # [S] neighbours
+    row_sum: F64  # [S, 2]
+    column_sum: F64  # [S, 2]
+    column_factor: F32  # [S, LANES] derived: (C + s)^-b, where `stale` says that it must be computed anew
+    stale: U8  # [S]
+
+
+class Rates(NamedTuple):
+    """Settings of the learning, as a kernel takes them."""
+
+    gain: F64  # [2, 50] what the g-th history item adds
+    back: F64  # [2]
+    window: int  # history items that an event is learned with
+    max_neighbours: int
+
+
+def create(slots: int, entries: int = 1 << 14) -> Covisit:
+    """No neighbours yet, for `slots` items."""
+    return Covisit(
+        header=arena.new_header(),
+        keys=np.full(entries, -1, np.int32),
+        first=np.zeros(entries, np.float32),
+        second=np.zeros(entries, np.float32),
+        cells=np.full(2 * entries, 65535, np.uint16),
+        at=np.zeros(slots, np.int64),
+        size_class=np.full(slots, -1, np.int32),
+        n=np.zeros(slots, np.int32),
+        row_sum=np.zeros((slots, 2)),
+        column_sum=np.zeros((slots, 2)),
+        column_factor=np.zeros((slots, LANES), np.float32),
+        stale=np.ones(slots, np.uint8),
+    )
+
+
+def rates(settings: CovisitSettings) -> Rates:
+    """The settings as arrays.
+
+    Raises:
+        ValueError: a window longer than the history.
+    """
+    if max(settings.window) > HISTORY:
+        raise ValueError(
+            f"models.covisit.window: {settings.window} goes beyond the {HISTORY} items of the history"
+        )
+    gain = np.zeros((2, HISTORY))
+    for m in range(2):
+        gain[m, : settings.window[m]] = settings.decay[m] ** np.arange(settings.window[m])
+    return Rates(gain, np.array(settings.back, np.float64), max(settings.window), settings.max_neighbours)
+
+
+@inner
+def _home(key: int, cells: int) -> int:
+    return int((np.uint32(key) * np.uint32(2654435769)) >> np.uint32(7)) & (cells - 1)
+
+
+@inner
+def _reindex(c: Covisit, slot: int) -> None:
+    at, size = c.at[slot], arena.block_size(c.size_class[slot])
+    cells, keys = c.cells[2 * at : 2 * (at + size)], c.keys[at : at + size]
+    cells[:] = 65535
+    for p in range(c.n[slot]):
+        cell = _home(keys[p], 2 * size)
+        while cells[cell] != 65535:
+            cell = (cell + 1) & (2 * size - 1)
+        cells[cell] = p
+
+
+@inner
+def _grow(c: Covisit, slot: int) -> None:
+    old, size_class = c.at[slot], c.size_class[slot]
+    new = arena.allocate(c.header, c.keys, size_class + 1)
+    for p in range(c.n[slot]):
+        c.keys[new + p] = c.keys[old + p]
+        c.first[new + p] = c.first[old + p]
+        c.second[new + p] = c.second[old + p]
+    if size_class >= 0:
+        arena.release(c.header, c.keys, old, size_class)
+    c.at[slot] = new
+    c.size_class[slot] = size_class + 1
+    _reindex(c, slot)
+
+
+@inner
+def _shed(c: Covisit, slot: int) -> None:
+    """Drop the lightest quarter of a full row; those that are gone before all, and of equals those of higher slots."""
+    at, n = c.at[slot], c.n[slot]
+    mass = np.empty(n, np.float32)
+    for p in range(n):
+        mass[p] = c.first[at + p] + c.second[at + p] if c.keys[at + p] != GONE else np.float32(0.0)
+    # the bits of positive floats are in the order of the floats
+    order = mass.view(np.uint32).astype(np.uint64)
+    for p in range(n):
+        order[p] = (order[p] << np.uint64(32)) | np.uint64(np.uint32(0xFFFFFFFF) - np.uint32(c.keys[at + p]))
+    last = selection.nth(order.copy(), max(1, n // 4) - 1)
+    kept = 0
+    for p in range(n):
+        if order[p] > last:
+            c.keys[at + kept] = c.keys[at + p]
+            c.first[at + kept] = c.first[at + p]
+            c.second[at + kept] = c.second[at + p]
+            kept += 1
+    for p in range(kept, n):
+        c.keys[at + p] = -1
+    c.n[slot] = kept
+    _reindex(c, slot)
+
+
+@inner
+def find(c: Covisit, slot: int, key: int) -> int:
+    """Position of a neighbour in its row, -1 where it is none."""
+    size_class = c.size_class[slot]
+    if size_class < 0:
+        return -1
+    at, cells = c.at[slot], 2 * arena.block_size(size_class)
+    cell = _home(key, cells)
+    while True:
+        p = c.cells[2 * at + cell]
+        if p == 65535:
+            return -1
+        if c.keys[at + p] == key:
+            return int(p)
+        cell = (cell + 1) & (cells - 1)
+
+
+@inner
+def add(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -> None:
+    """Let a neighbour of a row grow, or add it."""
+    p = find(c, slot, key)
+    if p < 0:
+        _append(c, slot, key, w0, w1, limit)
+    else:
+        c.first[c.at[slot] + p] += w0
+        c.second[c.at[slot] + p] += w1
+
+
+@inner
+def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -> None:
+    """Add a neighbour that the row does not have."""
+    if c.n[slot] >= limit:
+        _shed(c, slot)
+    if c.size_class[slot] < 0 or c.n[slot] >= arena.block_size(c.size_class[slot]):
+        _grow(c, slot)
+    at, cells = c.at[slot], 2 * arena.block_size(c.size_class[slot])
+    p = c.n[slot]
+    c.keys[at + p] = key
+    c.first[at + p] = w0
+    c.second[at + p] = w1
+    cell = _home(key, cells)
+    while c.cells[2 * at + cell] != 65535:
+        cell = (cell + 1) & (cells - 1)
+    c.cells[2 * at + cell] = p
+    c.n[slot] = p + 1
+
+
+@inner
+def _learn_full(
+    c: Covisit, r: Rates, slot: int, history: I32, window: int, weight: float, places: I64
+) -> None:
+    """The new neighbours of rows that were full, once all that they have has grown."""
+    for g in range(window):
+        other = history[g]
+        for side in range(2):
+            if places[2 * g + side] != LATER:
+                continue
+            w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
+            row, key = (other, slot) if side == 0 else (slot, other)
+            if side == 1:
+                w0, w1 = w0 * r.back[0], w1 * r.back[1]
+            add(c, row, key, w0, w1, r.max_neighbours)
+
+
+@part
+def learn(
+    c: Covisit,
+    r: Rates,
+    slot: int,
+    history: I32,
+    n: int,
+    weight: float,
+    dirty: U8,
+    flag: int,
+    probe: I64,
+) -> float:
+    """Learn one event: item `slot` after `history` (slots, newest first); the mass that it added.
+
+    `dirty` gets `flag` for each row that changed. The caller made sure of room in the arena (`needs`). `probe`
+    [2, 2 * 50] is scratch.
+
+    Passes: where each pair's first cell is, the sums and what is found there, the pairs that lie further on or are
+    new, and last the new ones of full rows. So all that a row has grows before it sheds, wherever its hash index
+    happened to put it: a restored row has another index, and must learn the same.
+    """
+    keys, first, second, table = c.keys, c.first, c.second, c.cells
+    cells, places = probe[0], probe[1]
+    window = min(n, r.window)
+    mass = 0.0
+    for side in range(2):
+        for g in range(window):
+            other = history[g]
+            cells[2 * g + side] = -1
+            row = other if side == 0 else slot
+            if other < 0 or other == slot or c.size_class[row] < 0:
+                continue
+            key = slot if side == 0 else other
+            cells[2 * g + side] = 2 * c.at[row] + _home(key, 16 << c.size_class[row])
+    for i in range(2 * window):
+        places[i] = 65535 if cells[i] < 0 else table[cells[i]]
+    for g in range(window):
+        other = history[g]
+        for side in range(2):
+            i = 2 * g + side
+            if places[i] == 65535:
+                places[i] = -1
+                continue
+            row = other if side == 0 else slot
+            places[i] += c.at[row]
+            if keys[places[i]] != (slot if side == 0 else other):
+                places[i] = -1
+    row0, row1, column0, column1 = (
+        c.row_sum[slot, 0],
+        c.row_sum[slot, 1],
+        c.column_sum[slot, 0],
+        c.column_sum[slot, 1],
+    )
+    for g in range(window):
+        other = history[g]
+        if other < 0 or other == slot:
+            continue
+        w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
+        b0, b1 = w0 * r.back[0], w1 * r.back[1]
+        there, here = places[2 * g], places[2 * g + 1]
+        if there >= 0:
+            first[there] += w0
+            if w1 != 0.0:  # most of the window is the first matrix's alone
+                second[there] += w1
+        if here >= 0:
+            first[here] += b0
+            if b1 != 0.0:
+                second[here] += b1
+        c.row_sum[other, 0] += w0
+        c.row_sum[other, 1] += w1
+        c.column_sum[other, 0] += b0
+        c.column_sum[other, 1] += b1
+        column0, column1, row0, row1 = column0 + w0, column1 + w1, row0 + b0, row1 + b1
+        c.stale[other] = 1
+        dirty[other] |= flag
+        mass += w0 + w1 + b0 + b1
+    c.row_sum[slot, 0], c.row_sum[slot, 1], c.column_sum[slot, 0], c.column_sum[slot, 1] = (
+        row0,
+        row1,
+        column0,
+        column1,
+    )
+    full = False
+    for g in range(window):
+        other = history[g]
+        if other < 0 or other == slot:
+            continue
+        for side in range(2):
+            if places[2 * g + side] >= 0:
+                continue
+            w0, w1 = weight * r.gain[0, g], weight * r.gain[1, g]
+            row, key = (other, slot) if side == 0 else (slot, other)
+            if side == 1:
+                w0, w1 = w0 * r.back[0], w1 * r.back[1]
+            # a call that hands on all these arrays costs more than what follows, so the common cases are written out
+            size, used = 0 if c.size_class[row] < 0 else 8 << c.size_class[row], c.n[row]
+            if size > 0:
+                start = c.at[row]
+                mask = 2 * size - 1
+                cell = _home(key, 2 * size)
+                p = table[2 * start + cell]
+                found = False
+                while p != 65535:
+                    if keys[start + p] == key:
+                        first[start + p] += w0
+                        second[start + p] += w1
+                        found = True
+                        break
+                    cell = (cell + 1) & mask
+                    p = table[2 * start + cell]
+                if found:
+                    continue
+                if used >= r.max_neighbours:
+                    places[2 * g + side] = LATER
+                    full = True
+                    continue
+                if used < size:
+                    keys[start + used] = key
+                    first[start + used] = w0
+                    second[start + used] = w1
+                    table[2 * start + cell] = used
+                    c.n[row] = used + 1
+                    continue
+            _append(c, row, key, w0, w1, r.max_neighbours)
+    if full:
+        _learn_full(c, r, slot, history, window, weight, places)
+    c.stale[slot] = 1
+    dirty[slot] |= flag
+    return mass
+
+
+@inner
+def learn_again(
+    c: Covisit, r: Rates, slot: int, history: I32, n: int, weight: float, done: U8, dirty: U8, flag: int
+) -> None:
+    """What `learn` did to the rows, sums apart, in those not `done` [S] (`models.online.covisit_journal`)."""
+    for g in range(n):
+        other = history[g]
+        if other >= 0 and other != slot and done[other] == 0:
+            add(c, other, slot, weight * r.gain[0, g], weight * r.gain[1, g], r.max_neighbours)
+            dirty[other] |= flag
+    if done[slot] != 0:
+        return
+    dirty[slot] |= flag
+    full = np.zeros(n, np.bool_)
+    for later in range(2):
+        for g in range(n):
+            other = history[g]
+            if other < 0 or other == slot or (later == 1 and not full[g]):
+                continue
+            full[g] = c.n[slot] >= r.max_neighbours and find(c, slot, other) < 0
+            if later == 1 or not full[g]:
+                w0, w1 = weight * r.gain[0, g] * r.back[0], weight * r.gain[1, g] * r.back[1]
+                add(c, slot, other, w0, w1, r.max_neighbours)
+
+
+def needs(settings: CovisitSettings) -> int:
+    """Entries of the arena that one event can use up at most: every row that it touches may double."""
+    rows = max(settings.window) + 1
+    size = arena.SMALLEST
+    while size < settings.max_neighbours:
+        size *= 2
+    return rows * 2 * size
+
+
+def row(c: Covisit, slot: int) -> tuple[I32, F32]:
+    """A row's neighbours (slots, or GONE) and their weights [n, 2], in the order of arrival."""
+    at, n = int(c.at[slot]), int(c.n[slot])
+    return c.keys[at : at + n], np.stack([c.first[at : at + n], c.second[at : at + n]], axis=1)
+
+
+@kernel
+def restore(c: Covisit, slot: int, keys: I32, weight: F32) -> None:
+    """Put a row back as `row` gave it; the caller made sure of room."""
+    clear(c, slot)
+    n = len(keys)
+    size_class = 0
+    while arena.block_size(size_class) < n:
+        size_class += 1
+    at = arena.allocate(c.header, c.keys, size_class)
+    c.at[slot], c.size_class[slot], c.n[slot] = at, size_class, n
+    for p in range(n):
+        c.keys[at + p] = keys[p]
+        c.first[at + p] = weight[p, 0]
+        c.second[at + p] = weight[p, 1]
+    _reindex(c, slot)
+
+
+@kernel
+def clear(c: Covisit, slot: int) -> None:
+    """Give a row's block back."""
+    if c.size_class[slot] >= 0:
+        arena.release(c.header, c.keys, c.at[slot], c.size_class[slot])
+    c.size_class[slot] = -1
+    c.n[slot] = 0
+
+
+@kernel
+def forget(c: Covisit, gone: U8) -> None:
+    """Clear the rows of evicted items (`gone` [S] is not 0), and mark them GONE in the rows of the others."""
+    for slot in range(len(c.n)):
+        if gone[slot] != 0:
+            clear(c, slot)
+            continue
+        at = c.at[slot]
+        for p in range(at, at + c.n[slot]):
+            if c.keys[p] >= 0 and gone[c.keys[p]] != 0:
+                c.keys[p] = GONE
+
+
+def with_room(c: Covisit, entries: int) -> Covisit:
+    """The same rows in an arena with room for at least `entries` more."""
+    size = len(c.keys)
+    if size - int(c.header[0]) >= entries:
+        return c
+    new = max(2 * size, int(c.header[0]) + entries)
+    keys = np.full(new, -1, np.int32)
+    keys[:size] = c.keys
+    first, second = np.zeros(new, np.float32), np.zeros(new, np.float32)
+    first[:size], second[:size] = c.first, c.second
+    cells = np.full(2 * new, 65535, np.uint16)
+    cells[: 2 * size] = c.cells
+    return c._replace(keys=keys, first=first, second=second, cells=cells)

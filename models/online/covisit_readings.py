@@ -1,0 +1,269 @@
+"""The readings of the co-visitation matrices: what a user's history says of every item that it touches.
+
+A reading scores an item j for a history h_1 (newest), h_2, … as
+
+    (Σ_k w_k (R[h_k] + s)^-a · A[h_k, j]  +  κ s pop[j] Σ_k w_k (R[h_k] + s)^-a) · (C[j] + s)^-b
+
+with w_k = decay^(k-1) + tail, R and C the sums of rows and columns, s the shrinkage: an item-item neighbourhood with
+power-normalised counts (Aiolli, RecSys 2013) that backs off to popularity.
+
+In: the matrices of `models.online.covisit`, a history. Out: sums of all readings, side by side. Reads state, and
+writes only scratch and derived column factors.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.base import F32, F64, I32, I64
+from models.config import CovisitSettings
+from models.kernels import inner
+from models.online.covisit import HALF, LANES, Covisit, find
+from models.state.sequences import HISTORY
+
+FEW = 8192
+"""Up to so many items it is faster to clear all sums, and to look at them all, than to ask at every neighbour."""
+
+
+class Sums(NamedTuple):
+    """The sums of each slot, and the same memory in other shapes; before slot 0 lies a row that nobody reads."""
+
+    of: F32  # [S, LANES]
+    flat: F32  # [LANES * (1 + S)]
+    words: I64  # [LANES / 2 * (1 + S)]: sums are never below 0, so a word of 0 is two sums of 0
+
+
+def new_sums(slots: int) -> Sums:
+    """Sums for so many slots."""
+    flat = np.zeros(LANES * (1 + slots), np.float32)
+    return Sums(flat[LANES:].reshape(slots, LANES), flat, flat.view(np.int64))
+
+
+class Readings(NamedTuple):
+    """The readings as arrays, one lane each."""
+
+    lanes: I32  # [readings] lane of each reading
+    any_items: int  # history items that any reading looks at
+    second_items: int  # ... that readings of the second matrix do
+    matrix: I32  # by lane, as all that follow
+    items: I32
+    row_power: F32
+    column_power: F32
+    position: F32  # [LANES, 50] weight of the k-th history item
+    shrinkage: float
+    popularity: float
+
+
+def readings(settings: CovisitSettings) -> Readings:
+    """The settings as arrays.
+
+    Raises:
+        ValueError: more than four readings of a matrix.
+    """
+    of_matrix = [[r for r in settings.readings if r.matrix == m] for m in range(2)]
+    if max(map(len, of_matrix)) > HALF:
+        raise ValueError(f"models.covisit.readings: at most {HALF} readings of each matrix are possible")
+    lanes = np.array([HALF * r.matrix + of_matrix[r.matrix].index(r) for r in settings.readings], np.int32)
+    position = np.zeros((LANES, HISTORY), np.float32)
+    items, powers = np.zeros(LANES, np.int32), np.zeros((2, LANES), np.float32)
+    for lane, reading in zip(lanes, settings.readings, strict=True):
+        weights = reading.decay ** np.arange(HISTORY) + reading.tail
+        position[lane, : reading.items] = weights[: reading.items]
+        items[lane], powers[:, lane] = reading.items, (reading.row_power, reading.column_power)
+    return Readings(
+        lanes=lanes,
+        any_items=max([r.items for r in settings.readings], default=0),
+        second_items=max([r.items for r in of_matrix[1]], default=0),
+        matrix=np.repeat(np.arange(2, dtype=np.int32), HALF),
+        items=items,
+        row_power=powers[0],
+        column_power=powers[1],
+        position=position,
+        shrinkage=settings.shrinkage,
+        popularity=settings.popularity,
+    )
+
+
+@inner
+def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: F32) -> None:
+    """Fill `out` [50, LANES] with w_k (R + s)^-a, and `base` [LANES] with its sum over the history."""
+    base[:] = 0.0
+    out[:n, :] = 0.0
+    for k in range(n):
+        slot = history[k]
+        if slot < 0:
+            continue
+        for lane in r.lanes:
+            if k < r.items[lane]:
+                total = c.row_sum[slot, r.matrix[lane]] + r.shrinkage
+                out[k, lane] = r.position[lane, k] * total ** -r.row_power[lane]
+                base[lane] += out[k, lane]
+
+
+@inner
+def _collect(c: Covisit, history: I32, items: int, flat: F32, stamp: I32, mark: int, touched: I32) -> int:
+    """Fill `touched` with the neighbours of the history, their sums at 0; how many."""
+    found = 0
+    this = np.int32(mark)
+    for k in range(items):
+        row = history[k]
+        if row < 0:
+            continue
+        for p in range(c.at[row], c.at[row] + c.n[row]):
+            j = c.keys[p]
+            if j >= 0 and stamp[j] != this:
+                stamp[j] = this
+                touched[found] = j
+                found += 1
+                flat[LANES * (j + 1) : LANES * (j + 2)] = np.float32(0.0)
+    return found
+
+
+@inner
+def _touched(words: I64, slots: int, stamp: I32, mark: int, touched: I32) -> int:
+    """Fill `touched` with the slots whose sums are not all 0; how many."""
+    found = 0
+    this = np.int32(mark)
+    half = LANES // 2
+    for slot in range(slots):
+        at = np.uint64(half * (slot + 1))
+        some = words[at] | words[at + np.uint64(1)] | words[at + np.uint64(2)] | words[at + np.uint64(3)]
+        if some != 0:
+            stamp[slot] = this
+            touched[found] = slot
+            found += 1
+    return found
+
+
+@inner
+def _add(
+    keys: I32, weight: F32, start: int, stop: int, flat: F32, lane: int,
+    a0: float, a1: float, a2: float, a3: float,
+) -> None:  # fmt: skip
+    """Add a row's weights to four lanes, each times its coefficient.
+
+    Unsigned indices spare the check for a negative one; all loads come before all stores, so that four lanes are one
+    instruction. What is gone (-1) adds to the row before all slots, which nobody reads.
+    """
+    one, two, three = np.uint32(1), np.uint32(2), np.uint32(3)
+    for p in range(np.uint64(start), np.uint64(stop)):
+        j = np.uint32(keys[p] + 1) * np.uint32(LANES) + np.uint32(lane)
+        w = weight[p]
+        s0, s1, s2, s3 = flat[j], flat[j + one], flat[j + two], flat[j + three]
+        flat[j] = s0 + a0 * w
+        flat[j + one] = s1 + a1 * w
+        flat[j + two] = s2 + a2 * w
+        flat[j + three] = s3 + a3 * w
+
+
+@inner
+def accumulate(
+    c: Covisit,
+    r: Readings,
+    history: I32,
+    n: int,
+    coefficient: F32,
+    sums: Sums,
+    slots: int,
+    stamp: I32,
+    mark: int,
+    touched: I32,
+) -> int:
+    """Add up Σ_k coefficient · A[h_k, j] into `sums`; how many items are in `touched`.
+
+    Args:
+        history: slots, newest first, `n` of them.
+        slots: item slots in use.
+        stamp: afterwards `stamp[j] == mark` says that item j has sums.
+    """
+    items = min(n, r.any_items)
+    flat, found = sums.flat, 0
+    few = slots <= FEW
+    if few:
+        flat[: LANES * (slots + 1)] = np.float32(0.0)
+    else:
+        flat[:LANES] = np.float32(0.0)
+        found = _collect(c, history, items, flat, stamp, mark, touched)
+    for k in range(items):
+        row = history[k]
+        if row < 0:
+            continue
+        start, stop = c.at[row], c.at[row] + c.n[row]
+        a = coefficient[k]
+        _add(c.keys, c.first, start, stop, flat, 0, a[0], a[1], a[2], a[3])
+        if k < r.second_items:
+            _add(c.keys, c.second, start, stop, flat, HALF, a[4], a[5], a[6], a[7])
+    if few:
+        found = _touched(sums.words, slots, stamp, mark, touched)
+    return found
+
+
+@inner
+def finish(
+    c: Covisit,
+    r: Readings,
+    slots: I32,
+    n: int,
+    mass: F64,
+    total: float,
+    base: F32,
+    sums: F32,
+    stamp: I32,
+    mark: int,
+) -> None:
+    """Turn the sums of `n` items into readings: the back-off to popularity, then the column's power.
+
+    Args:
+        slots: the items, int32 [>= n]; one without `mark` had no sums.
+        mass: popularity of each slot, of `total`, float64 [S].
+        base: of `coefficients`.
+    """
+    stale, factor, column_sum = c.stale, c.column_factor, c.column_sum
+    scale = np.float32(r.popularity * r.shrinkage / total) if total > 0.0 else np.float32(0.0)
+    b0, b1, b2, b3 = base[0], base[1], base[2], base[3]
+    b4, b5, b6, b7 = base[4], base[5], base[6], base[7]
+    for t in range(n):
+        slot = slots[t]
+        if stale[slot]:
+            for lane in r.lanes:
+                power = r.column_power[lane]
+                column = column_sum[slot, r.matrix[lane]] + r.shrinkage
+                factor[slot, lane] = column**-power if power > 0.0 else 1.0
+            stale[slot] = 0
+        if stamp[slot] != mark:
+            stamp[slot] = mark
+            for lane in range(LANES):
+                sums[slot, lane] = 0.0
+        back = scale * np.float32(mass[slot])
+        # all loads before all stores: then eight lanes are one instruction
+        s0, s1, s2, s3 = sums[slot, 0], sums[slot, 1], sums[slot, 2], sums[slot, 3]
+        s4, s5, s6, s7 = sums[slot, 4], sums[slot, 5], sums[slot, 6], sums[slot, 7]
+        f0, f1, f2, f3 = factor[slot, 0], factor[slot, 1], factor[slot, 2], factor[slot, 3]
+        f4, f5, f6, f7 = factor[slot, 4], factor[slot, 5], factor[slot, 6], factor[slot, 7]
+        sums[slot, 0] = (s0 + back * b0) * f0
+        sums[slot, 1] = (s1 + back * b1) * f1
+        sums[slot, 2] = (s2 + back * b2) * f2
+        sums[slot, 3] = (s3 + back * b3) * f3
+        sums[slot, 4] = (s4 + back * b4) * f4
+        sums[slot, 5] = (s5 + back * b5) * f5
+        sums[slot, 6] = (s6 + back * b6) * f6
+        sums[slot, 7] = (s7 + back * b7) * f7
+
+
+@inner
+def strongest(c: Covisit, history: I32, n: int, slot: int, coefficient: F32) -> int:
+    """Position in the history of the item that speaks loudest for item `slot`; -1 where none does."""
+    best, best_value = -1, 0.0
+    for k in range(n):
+        if history[k] < 0:
+            continue
+        p = find(c, history[k], slot)
+        if p < 0:
+            continue
+        entry = c.at[history[k]] + p
+        value = coefficient[k, 0] * c.first[entry] + coefficient[k, HALF] * c.second[entry]
+        if value > best_value:
+            best, best_value = k, value
+    return best

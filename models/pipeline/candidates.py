@@ -1,0 +1,291 @@
+"""Retrieval: which items may come next for a user.
+
+In: the learned state and one user's history. Out: a few hundred candidate slots, their co-visitation read. It reads
+state and writes only scratch (and derived column factors).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.base import F32, F64, I32, I64
+from models.kernels import inner
+from models.online import asymmetric_mf, biased_mf, covisit, covisit_journal, covisit_readings
+from models.online.asymmetric_mf import AsymmetricMF
+from models.online.blend import Blend
+from models.online.covisit import LANES, Covisit
+from models.online.covisit_readings import Readings, Sums
+from models.online.popularity import TOP, Popularity
+from models.pipeline import selection
+from models.state.catalogue import ItemColumns
+
+NO_ROWS = np.empty(0, np.int32)
+
+
+class State(NamedTuple):
+    """Everything learned about items, and what is shared by all users."""
+
+    items: ItemColumns
+    popularity: Popularity
+    covisit: Covisit
+    amf: AsymmetricMF
+    mf_bias: F32  # [S] explicit MF
+    mf: F32  # [S, factors]
+    mf_mean: F64  # [2] mean rating, number of ratings
+    blend: Blend
+    totals: F64  # see `models.state.totals`
+    journal: covisit_journal.Words  # what `covisit` learned since the last commit
+
+
+class Fixed(NamedTuple):
+    """Settings as the kernels take them."""
+
+    covisit: covisit.Rates
+    readings: Readings
+    amf: asymmetric_mf.Rates
+    mf: biased_mf.Rates
+    low: float  # lowest and highest rating
+    high: float
+    k: int
+    repeats: bool
+    seen: int  # remembered exactly
+    candidates: int
+    popular: int  # taken from each half-life
+    dense: int  # taken from each model that scores the whole catalogue
+    dense_limit: int  # ... up to this many items
+    plain: int  # index of the slowest half-life
+    baseline: int  # index of the half-life that stands for "popularity"
+    floor: float
+    blend_lr: float
+    blend_within: int
+    blend_share: float
+    blend_all_until: int
+    seed: np.uint64
+
+
+class Scratch(NamedTuple):
+    """Buffers of one thread; nothing in them outlives a call. `C` candidates at most, F features."""
+
+    mark: I32  # [1] the last mark given
+    stamp: I32  # [S] sums are of this mark
+    blocked: I32  # [S]
+    chosen: I32  # [S] among the candidates of this mark
+    touched: I32  # [S]
+    sums: Sums
+    dense: F32  # [S]
+    history: I32  # [50] slots
+    coefficient: F32  # [50, LANES]
+    base: F32  # [LANES]
+    allowed: I32  # [S] the items looked at, and their values
+    values: F32
+    work: F32  # [S]
+    heap: I32  # [candidates]
+    heap_score: F32
+    taken: I32  # [candidates] the best of those looked at
+    slots: I32  # [C]
+    features: F32  # [C, F]
+    scores: F32  # [C]
+    weights: F32  # [F]
+    gradient: F64  # [F]
+    user: F32  # [d] of asymmetric MF
+    user_gradient: F32
+    drawn: I32
+    logit: F32
+    probe: I64  # [2, 100] of the co-visitation
+    best: I32  # [k]
+    best_score: F32
+
+
+class Reranked(NamedTuple):
+    """The re-ranker's item side: rows [V, d], a bias each, and each slot's row (-1: none)."""
+
+    on: bool
+    items: F32
+    bias: F32
+    row_of: I32  # [S]
+
+
+def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratch:
+    """Buffers for `slots` items."""
+    most = max(fixed.candidates, fixed.dense)
+    c = fixed.candidates + TOP * 8 + 2 * fixed.dense + fixed.k + 8
+    return Scratch(
+        mark=np.zeros(1, np.int32), stamp=np.zeros(slots, np.int32), blocked=np.zeros(slots, np.int32),
+        chosen=np.zeros(slots, np.int32), touched=np.zeros(slots, np.int32),
+        sums=covisit_readings.new_sums(slots), dense=np.zeros(slots, np.float32),
+        history=np.zeros(50, np.int32), coefficient=np.zeros((50, LANES), np.float32),
+        base=np.zeros(LANES, np.float32), allowed=np.zeros(slots, np.int32), values=np.zeros(slots, np.float32),
+        work=np.zeros(slots, np.float32), heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
+        taken=np.zeros(most, np.int32), slots=np.zeros(c, np.int32),
+        features=np.zeros((c, features), np.float32), scores=np.zeros(c, np.float32),
+        weights=np.zeros(features, np.float32), gradient=np.zeros(features), user=np.zeros(factors, np.float32),
+        user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
+        logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64),
+        best=np.zeros(fixed.k, np.int32),
+        best_score=np.zeros(fixed.k, np.float32),
+    )  # fmt: skip
+
+
+@inner
+def products(
+    x: Scratch,
+    items: ItemColumns,
+    vectors: F32,
+    bias: F32,
+    vector: F32,
+    row_of: I32,
+    slots: int,
+    mark: int,
+) -> int:
+    """Fill `x.allowed` with the items that may be shown, `x.values` with `vectors[row] · vector + bias[row]`; how many.
+
+    Items without an event are left out; an empty `row_of` says that rows are slots.
+    """
+    born, available, blocked, allowed, values = items.born, items.available, x.blocked, x.allowed, x.values
+    n = 0
+    by_slot = len(row_of) == 0
+    for slot in range(slots):
+        row = slot if by_slot else row_of[slot]
+        if row < 0 or born[slot] < 0 or blocked[slot] == mark or available[slot] == 0:
+            continue
+        allowed[n] = slot
+        values[n] = asymmetric_mf.dot(vectors[row], vector) + bias[row]
+        n += 1
+    return n
+
+
+@inner
+def _best_by_readings(x: Scratch, items: ItemColumns, touched: int, mark: int, k: int) -> int:
+    """Fill `x.taken` with the k allowed items of `x.touched` that have the largest shares of all readings together."""
+    available, blocked, allowed, values, sums = items.available, x.blocked, x.allowed, x.values, x.sums.of
+    n = 0
+    t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = np.float32(0.0)
+    for t in range(touched):
+        slot = x.touched[t]
+        if blocked[slot] == mark or available[slot] == 0:
+            continue
+        allowed[n] = slot
+        n += 1
+        s = sums[slot]
+        t0, t1, t2, t3 = t0 + s[0], t1 + s[1], t2 + s[2], t3 + s[3]
+        t4, t5, t6, t7 = t4 + s[4], t5 + s[5], t6 + s[6], t7 + s[7]
+    t0, t1, t2, t3 = _inverse(t0), _inverse(t1), _inverse(t2), _inverse(t3)
+    t4, t5, t6, t7 = _inverse(t4), _inverse(t5), _inverse(t6), _inverse(t7)
+    for i in range(n):
+        s = sums[allowed[i]]
+        values[i] = ((s[0] * t0 + s[4] * t4) + (s[2] * t2 + s[6] * t6)) + (
+            (s[1] * t1 + s[5] * t5) + (s[3] * t3 + s[7] * t7)
+        )
+    return _best(x, items, n, k)
+
+
+@inner
+def _best(x: Scratch, items: ItemColumns, n: int, k: int) -> int:
+    return selection.best(x.allowed, x.values, n, items.order, k, x.work, x.heap, x.heap_score, x.taken)
+
+
+@inner
+def _inverse(total: np.float32) -> np.float32:
+    return np.float32(1.0) / total if total > 0.0 else np.float32(0.0)
+
+
+@inner
+def _choose(x: Scratch, kept: int, count: int, mark: int) -> int:
+    """Append what of `x.taken` is not yet among the candidates; how many candidates there are."""
+    for j in range(kept):
+        slot = x.taken[j]
+        if x.chosen[slot] != mark:
+            x.chosen[slot] = mark
+            x.slots[count] = slot
+            count += 1
+    return count
+
+
+@inner
+def retrieve(
+    state: State,
+    fixed: Fixed,
+    x: Scratch,
+    slots: int,
+    slot_of: I32,
+    history: I32,
+    n: int,
+    vector: F32,
+    reranked: Reranked,
+    mark: int,
+) -> tuple[int, int]:
+    """Fill `x.slots` with candidates whose readings are done in `x.sums`.
+
+    Args:
+        slots: item slots in use.
+        history: item numbers, newest first, `n` of them.
+        vector: the user's vector of the re-ranker, [d].
+        mark: of this call; `x.blocked` carries it already.
+
+    Returns:
+        The number of candidates, and of items that the history touched (`x.touched`).
+    """
+    items, r, pop = state.items, fixed.readings, state.popularity
+    available, blocked, chosen, out, sums = items.available, x.blocked, x.chosen, x.slots, x.sums.of
+    for k in range(n):
+        x.history[k] = slot_of[history[k]]
+    covisit_readings.coefficients(state.covisit, r, x.history, n, x.coefficient, x.base)
+    touched = covisit_readings.accumulate(
+        state.covisit, r, x.history, n, x.coefficient, x.sums, slots, x.stamp, mark, x.touched
+    )
+    mass, total = pop.mass[:, fixed.plain], pop.total[fixed.plain]
+    covisit_readings.finish(state.covisit, r, x.touched, touched, mass, total, x.base, sums, x.stamp, mark)
+    count = _choose(x, _best_by_readings(x, items, touched, mark, fixed.candidates), 0, mark)
+    for p in range(len(pop.total)):
+        taken = 0
+        for j in range(TOP):
+            slot = pop.top[p, j]
+            if slot < 0 or taken == fixed.popular:
+                break
+            if blocked[slot] != mark and available[slot] != 0:
+                taken += 1
+                if chosen[slot] != mark:
+                    chosen[slot] = mark
+                    out[count] = slot
+                    count += 1
+    if fixed.dense > 0 and slots <= fixed.dense_limit:
+        length = asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user)
+        if length > 0.0:
+            found = products(x, items, state.amf.y, state.amf.bias, x.user, NO_ROWS, slots, mark)
+            count = _choose(x, _best(x, items, found, fixed.dense), count, mark)
+        if reranked.on:
+            found = products(x, items, reranked.items, reranked.bias, vector, reranked.row_of, slots, mark)
+            count = _choose(x, _best(x, items, found, fixed.dense), count, mark)
+    if count < fixed.k:
+        for slot in range(slots):
+            if count >= 4 * fixed.k:
+                break
+            if (
+                items.born[slot] >= 0
+                and blocked[slot] != mark
+                and available[slot] != 0
+                and chosen[slot] != mark
+            ):
+                chosen[slot] = mark
+                out[count] = slot
+                count += 1
+    fresh = 0
+    for j in range(count):
+        if x.stamp[out[j]] != mark:
+            x.touched[touched + fresh] = out[j]
+            fresh += 1
+    covisit_readings.finish(
+        state.covisit,
+        r,
+        x.touched[touched : touched + fresh],
+        fresh,
+        mass,
+        total,
+        x.base,
+        sums,
+        x.stamp,
+        mark,
+    )
+    return count, touched

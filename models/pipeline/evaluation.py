@@ -1,0 +1,161 @@
+"""The always-on evaluation, compiled: is the next item on the list that was served, and what are the lists like?
+
+In: an event that is about to be learned, with what its user had been shown; a list that was just made. Out: running
+totals (`models.state.totals`), and, where wanted, the list that every single source would have made.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from models.base import F32, F64, I32, U64
+from models.kernels import inner, part
+from models.online import asymmetric_mf
+from models.pipeline import selection
+from models.pipeline.candidates import NO_ROWS, Fixed, Reranked, Scratch, State, products
+from models.state import totals
+from models.state.catalogue import HEAD
+from models.state.sequences import UserColumns
+
+LOG2 = math.log(2.0)
+
+
+class Baselines(NamedTuple):
+    """Every single source's last list for each user, and its totals; empty where none are wanted."""
+
+    on: bool
+    owner: U64  # [U] hash of the user whose lists they are
+    lists: I32  # [U, sources, k] item numbers
+    hits: F64  # [sources]
+    ndcg: F64
+
+
+@inner
+def _place(served: I32, number: int) -> int:
+    for j in range(len(served)):
+        if served[j] == number:
+            return j
+    return -1
+
+
+@inner
+def _gain(place: int) -> float:
+    return LOG2 / math.log(place + 2.0) if place >= 0 else 0.0
+
+
+@part
+def score_as_served(
+    t: F64, users: UserColumns, baselines: Baselines, u: int, number: int, in_sample: bool
+) -> None:
+    """Was item `number`, which user `u` takes next, on the lists that were served and on those beside them?"""
+    t[totals.SCORED] += 1.0
+    place = _place(users.served[u], number)
+    t[totals.HITS] += 1.0 if place >= 0 else 0.0
+    t[totals.NDCG] += _gain(place)
+    popular = _place(users.served_popular[u], number)
+    t[totals.POPULARITY_HITS] += 1.0 if popular >= 0 else 0.0
+    t[totals.POPULARITY_NDCG] += _gain(popular)
+    if in_sample:
+        t[totals.SAMPLE_SCORED] += 1.0
+        t[totals.SAMPLE_HITS] += 1.0 if place >= 0 else 0.0
+        t[totals.SAMPLE_NDCG] += _gain(place)
+        frozen = _place(users.served_frozen[u], number)
+        t[totals.FROZEN_HITS] += 1.0 if frozen >= 0 else 0.0
+        t[totals.FROZEN_NDCG] += _gain(frozen)
+    if baselines.on:
+        for s in range(len(baselines.hits)):
+            place = _place(baselines.lists[u, s], number)
+            if place >= 0:
+                baselines.hits[s] += 1.0
+                baselines.ndcg[s] += _gain(place)
+
+
+@inner
+def item_numbers(items_number: I32, best: I32, n: int, out: I32) -> None:
+    """Fill `out` [k] with the numbers of the first `n` slots of `best`, and -1 after them."""
+    for j in range(len(out)):
+        out[j] = items_number[best[j]] if j < n else -1
+
+
+@inner
+def baseline_lists(
+    state: State,
+    fixed: Fixed,
+    x: Scratch,
+    slots: int,
+    touched: int,
+    n: int,
+    vector: F32,
+    reranked: Reranked,
+    mark: int,
+    out: I32,
+) -> None:
+    """Each single source's own k best over everything that it scores, into `out` [sources, k]."""
+    items = state.items
+    readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
+    best, best_score = x.best, x.best_score
+    blocked, available = x.blocked, items.available
+    for q in range(readings):
+        lane = fixed.readings.lanes[q]
+        filled = 0
+        for t in range(touched):
+            slot = x.touched[t]
+            if blocked[slot] != mark and available[slot] != 0:
+                filled = selection.offer(best, best_score, filled, slot, x.sums.of[slot, lane], items.order)
+        item_numbers(items.number, best, filled, out[q])
+    for p in range(lives):
+        filled = 0
+        for slot in range(slots):
+            mass = state.popularity.mass[slot, p]
+            if mass > 0.0 and blocked[slot] != mark and available[slot] != 0:
+                filled = selection.offer(best, best_score, filled, slot, mass, items.order)
+        item_numbers(items.number, best, filled, out[readings + p])
+    for source in range(2):
+        found = 0
+        if source == 0:
+            length = asymmetric_mf.user_vector(
+                state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user
+            )
+            if length > 0.0:
+                found = products(x, items, state.amf.y, state.amf.bias, x.user, NO_ROWS, slots, mark)
+        elif reranked.on:
+            found = products(x, items, reranked.items, reranked.bias, vector, reranked.row_of, slots, mark)
+        filled = 0
+        for i in range(found):
+            filled = selection.offer(best, best_score, filled, x.allowed[i], x.values[i], items.order)
+        item_numbers(items.number, best, filled, out[readings + lives + source])
+
+
+@inner
+def measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) -> None:
+    """Coverage, novelty (-log2 of the popularity share) and distance (1 - cosine of output vectors)."""
+    total = state.popularity.total[fixed.plain]
+    t[totals.LISTS] += 1.0
+    t[totals.ITEMS_LISTED] += filled
+    for j in range(filled):
+        slot = x.best[j]
+        if state.items.shown[slot] == 0:
+            state.items.shown[slot] = 1
+            state.items.dirty[slot] |= HEAD
+            t[totals.ITEMS_SHOWN] += 1.0
+        mass = state.popularity.mass[slot, fixed.plain]
+        if mass > 0.0:
+            t[totals.NOVELTY] -= math.log(mass / total) / LOG2
+    d = state.amf.y.shape[1]
+    summed = np.zeros(d, np.float32)
+    for j in range(filled):
+        y = state.amf.y[x.best[j]]
+        square = asymmetric_mf.dot(y, y)
+        if square > 0.0:
+            scale = np.float32(1.0 / math.sqrt(square))
+            for f in range(d):
+                summed[f] += scale * y[f]
+    pairs = filled * (filled - 1) / 2.0
+    if pairs > 0.0:
+        # the squared length of a sum of n unit vectors is n + 2 times the sum of all their cosines
+        cosines = (float(asymmetric_mf.dot(summed, summed)) - filled) / 2.0
+        t[totals.PAIRS] += pairs
+        t[totals.DISTANCE] += pairs - cosines

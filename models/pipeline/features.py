@@ -1,0 +1,117 @@
+"""Features: what every source says of each candidate, and the score that the blend's weights make of it.
+
+In: the learned state, candidates as `models.pipeline.candidates` left them. Out: a matrix with a row for each,
+centred column by column. It reads state and writes only scratch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from models.base import F32
+from models.kernels import inner
+from models.online import asymmetric_mf
+from models.pipeline.candidates import Fixed, Reranked, Scratch, State
+
+
+@inner
+def _log_shares(features: F32, n: int, f: int, floor: float) -> None:
+    """Turn column `f` from masses into centred logarithms of shares, none below `floor`."""
+    total = 0.0
+    for j in range(n):
+        total += features[j, f]
+    if total <= 0.0:
+        for j in range(n):
+            features[j, f] = 0.0
+        return
+    scale, low = np.float32(1.0 / total), np.float32(floor)
+    mean = 0.0
+    for j in range(n):
+        value = math.log(max(features[j, f] * scale, low))
+        features[j, f] = value
+        mean += value
+    middle = np.float32(mean / n)
+    for j in range(n):
+        features[j, f] -= middle
+
+
+@inner
+def _centre(features: F32, n: int, f: int) -> None:
+    mean = 0.0
+    for j in range(n):
+        mean += features[j, f]
+    middle = np.float32(mean / n)
+    for j in range(n):
+        features[j, f] -= middle
+
+
+@inner
+def describe(
+    state: State,
+    fixed: Fixed,
+    x: Scratch,
+    count: int,
+    n: int,
+    user_mf: F32,
+    rated: int,
+    vector: F32,
+    reranked: Reranked,
+    clock: int,
+) -> None:
+    """Fill `x.features` [count, F]: readings, popularity, asymmetric MF, explicit MF, re-ranker, log age."""
+    readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
+    for j in range(count):
+        slot = x.slots[j]
+        for q in range(readings):
+            x.features[j, q] = x.sums.of[slot, fixed.readings.lanes[q]]
+        for p in range(lives):
+            total = state.popularity.total[p]
+            mass = state.popularity.mass[slot, p]
+            x.features[j, readings + p] = mass / total if total > 0.0 else 0.0
+    for f in range(readings + lives):
+        _log_shares(x.features, count, f, fixed.floor)
+    f = readings + lives
+    length = asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user)
+    for j in range(count):
+        slot = x.slots[j]
+        x.features[j, f] = (
+            asymmetric_mf.dot(x.user, state.amf.y[slot]) + state.amf.bias[slot] if length > 0.0 else 0.0
+        )
+        value = np.float32(0.0)
+        if state.mf_mean[1] > 0.0:
+            value = state.mf_bias[slot]
+            if rated > 0:
+                value += asymmetric_mf.dot(user_mf, state.mf[slot])
+        x.features[j, f + 1] = value
+        age = clock - state.items.born[slot] if state.items.born[slot] >= 0 else 0
+        x.features[j, f + 3] = math.log(1.0 + age)
+    _centre(x.features, count, f)
+    _centre(x.features, count, f + 1)
+    _centre(x.features, count, f + 3)
+    known, mean = 0, 0.0
+    if reranked.on:
+        for j in range(count):
+            row = reranked.row_of[x.slots[j]]
+            if row >= 0:
+                value = asymmetric_mf.dot(reranked.items[row], vector) + reranked.bias[row]
+                x.features[j, f + 2] = value
+                known += 1
+                mean += value
+    middle = np.float32(mean / known) if known > 0 else np.float32(0.0)
+    for j in range(count):
+        if known > 0 and reranked.row_of[x.slots[j]] >= 0:
+            x.features[j, f + 2] -= middle
+        else:
+            x.features[j, f + 2] = 0.0
+
+
+@inner
+def score(x: Scratch, count: int) -> None:
+    """Fill `x.scores` from features and `x.weights`."""
+    for j in range(count):
+        total = np.float32(0.0)
+        for f in range(x.features.shape[1]):
+            total += x.weights[f] * x.features[j, f]
+        x.scores[j] = total

@@ -1,0 +1,533 @@
+"""The pure pipeline: learn → retrieve → re-rank → policy, over batches of interned events.
+
+In: event batches, rows of the state when it starts, a re-ranker when there is one. Out: statuses and lists, and what a
+commit must write as keys and bytes. It reads no clock, opens nothing, and knows no broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from models.base import DUPLICATE, F32, I32, I64, U8, Bool, EventBatch, Lists, Outcome
+from models.config import ModelSettings
+from models.online import (
+    asymmetric_mf,
+    biased_mf,
+    blend,
+    covisit,
+    covisit_journal,
+    covisit_readings,
+    popularity,
+)
+from models.online.covisit_journal import TURNS, Journal, Plan
+from models.pipeline import stream
+from models.pipeline.candidates import Fixed, Reranked, Scratch, State, new_scratch
+from models.pipeline.evaluation import Baselines
+from models.pipeline.ranking_apart import RankingApart
+from models.randomness import hash64
+from models.state import growth, item_rows, meta_row, totals
+from models.state.catalogue import HEAD, NAME, OUTPUT, ROW, Catalogue
+from models.state.sequences import HISTORY, Histories, new_histories
+from models.state.users import UserTable
+from models.vocabulary import Actions
+
+MAX_BATCH = 5000
+META = b"recommender"
+"""Key of what belongs to no single user or item."""
+SAMPLE = 20
+"""One user in this many is in the sample for which the frozen first model makes lists."""
+
+
+class VectorPlan(Protocol):
+    """The encoding of one batch, begun before the user table advances and finished after it."""
+
+    def finish(self, accepted: Bool) -> tuple[F32, F32]:
+        """Each event's user before and after it, [n, d]; rows of events that were not accepted mean nothing."""
+        ...
+
+
+class Reranker(Protocol):
+    """A snapshot as the recommender uses it; see `models.sequence.reranker`."""
+
+    version: str
+    item_vectors: F32  # [V, d]
+    item_bias: F32  # [V]
+
+    def rows(self, item_ids: Sequence[str]) -> I32:
+        """Row of each item, -1 for one that the snapshot lacks."""
+        ...
+
+    def plan(
+        self, users: UserTable, batch: EventBatch, row_of: I32, actions: Actions, wanted: Bool | None = None
+    ) -> VectorPlan:
+        """Take what is needed of the users as they are now; `row_of` [item numbers] gives each item's row.
+
+        `wanted` [n] restricts the plan to some users: all of their events, and nobody else's.
+        """
+        ...
+
+    def current(self, users: UserTable, slots: I32, row_of: I32, actions: Actions) -> F32:
+        """The users' vectors as they are now, [n, d]."""
+        ...
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one commit must write: (partition, user id, row), item keys and meta keys; None deletes."""
+
+    users: list[tuple[int, str, bytes | None]] = field(default_factory=list)
+    items: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    meta: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+def _fixed(settings: ModelSettings, scale: tuple[float, float], seed: int) -> Fixed:
+    mf = settings.biased_mf
+    lives = settings.popularity.half_lives
+    slowest = max(range(len(lives)), key=lambda p: lives[p] if lives[p] else float("inf"))
+    nearest = min(range(len(lives)), key=lambda p: abs(lives[p] - 5000))
+    return Fixed(
+        covisit=covisit.rates(settings.covisit),
+        readings=covisit_readings.readings(settings.covisit),
+        amf=asymmetric_mf.Rates(
+            settings.asymmetric_mf.items,
+            settings.asymmetric_mf.decay,
+            settings.asymmetric_mf.negatives,
+            settings.asymmetric_mf.lr,
+        ),
+        mf=biased_mf.Rates(mf.bias_lr, mf.latent_lr, mf.l2_bias, mf.l2),
+        low=scale[0],
+        high=scale[1],
+        k=settings.policy.k,
+        repeats=settings.policy.repeats,
+        seen=settings.sequence.seen,
+        candidates=settings.candidates,
+        popular=settings.popularity.candidates,
+        dense=settings.dense_candidates,
+        dense_limit=settings.dense_limit,
+        plain=slowest,
+        baseline=nearest,
+        floor=settings.blend.floor,
+        blend_lr=settings.blend.lr,
+        blend_within=settings.blend.learn_within,
+        blend_share=settings.blend.share,
+        blend_all_until=settings.blend.share_all_until,
+        seed=np.uint64(hash64(f"seed {seed}")),
+    )
+
+
+class Recommender:
+    """Everything learned, and the lists that follow from it.
+
+    Args:
+        settings: of all models.
+        weights: teaching weight of each event type, and `default_weight` of all others.
+        scale: lowest and highest rating: what is predicted beyond them is judged as if it were they.
+        seed: of every draw.
+        baselines: also make each single source's own lists (backtests: they cost as much as the lists).
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        weights: dict[str, float] | None = None,
+        default_weight: float = 1.0,
+        scale: tuple[float, float] = (1.0, 5.0),
+        seed: int = 0,
+        baselines: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.catalogue = Catalogue(settings.max_items)
+        self.users = UserTable(settings)
+        self.actions = Actions(weights or {}, default_weight)
+        self._fixed = _fixed(settings, scale, seed)
+        lives = settings.popularity.half_lives
+        self.sources: tuple[str, ...] = (
+            *(f"covisit-{r.name}" for r in settings.covisit.readings),
+            *(f"popularity-{life}" if life else "popularity" for life in lives),
+            "asymmetric-mf",
+            "biased-mf",
+            "transformer",
+        )
+        """What a list's item can be credited to; also the names of the blend's features, but for the last, `age`."""
+        self.features = (*self.sources, "age")
+        slots = len(self.catalogue.columns.number)
+        self._journal = Journal()
+        self._plan_taken: Plan | None = None
+        start = np.zeros(len(self.features))
+        readings = len(settings.covisit.readings)
+        start[:readings] = settings.blend.start_covisit / readings
+        start[readings : readings + len(lives)] = settings.blend.start_popularity
+        start[readings + len(lives)] = settings.blend.start_asymmetric_mf
+        start[readings + len(lives) + 2] = settings.blend.start_transformer
+        self._state = State(
+            items=self.catalogue.columns,
+            popularity=popularity.create(lives, slots),
+            covisit=covisit.create(slots),
+            amf=asymmetric_mf.create(slots, settings.asymmetric_mf.factors),
+            mf_bias=np.zeros(slots, np.float32),
+            mf=np.zeros((slots, settings.biased_mf.factors), np.float32),
+            mf_mean=np.zeros(2),
+            blend=blend.create(start, settings.blend.accumulator),
+            totals=np.zeros(len(totals.NAMES)),
+            journal=self._journal.words,
+        )
+        self._scratch = self._new_scratch(slots)
+        self._ranking = RankingApart(self._fixed, settings.asymmetric_mf.factors)
+        self._room = covisit.needs(settings.covisit)
+        self._histories = new_histories(0)
+        self._reranker: Reranker | None = None
+        self._frozen: Reranker | None = None
+        self._none = Reranked(
+            False, np.zeros((1, 1), np.float32), np.zeros(1, np.float32), np.full(1, -1, np.int32)
+        )
+        self._reranked = self._frozen_reranked = self._none
+        self._rows: dict[int, I32] = {}  # of `_row_of_number`, until items come or go, or the re-ranker does
+        self._baselines_on = baselines
+        self._baselines = self._new_baselines(len(self.users.columns.partition) if baselines else 1)
+        self._meta_dirty = False
+
+    # -- the re-ranker -----------------------------------------------------------------------------------------
+    @property
+    def reranker(self) -> Reranker | None:
+        return self._reranker
+
+    def set_reranker(self, reranker: Reranker | None) -> None:
+        """Score with this snapshot from the next batch on; the first one ever set stays as the frozen baseline."""
+        if self._frozen is None and self._reranker is not None:
+            self._frozen = self._reranker
+            self._frozen_reranked = self._reranked
+        self._reranker = reranker
+        self._rows.clear()
+        self._reranked = self._none if reranker is None else self._align(reranker)
+
+    def _align(self, reranker: Reranker) -> Reranked:
+        slots = len(self.catalogue.columns.number)
+        row_of = np.full(slots, -1, np.int32)
+        ids = [
+            (slot, i) for slot in range(self.catalogue.slots) if (i := self.catalogue.id_at(slot)) is not None
+        ]
+        if ids:
+            row_of[[slot for slot, _ in ids]] = reranker.rows([i for _, i in ids])
+        return Reranked(
+            True,
+            np.ascontiguousarray(reranker.item_vectors, np.float32),
+            np.ascontiguousarray(reranker.item_bias, np.float32),
+            row_of,
+        )
+
+    # -- events ------------------------------------------------------------------------------------------------
+    def process(
+        self, batch: EventBatch, list_at: Bool, *, rerank: bool = True, because: bool = True
+    ) -> Outcome:
+        """Learn the events, in order, and make a list after each accepted one where `list_at`.
+
+        Args:
+            batch: at most `MAX_BATCH` events; users are in memory, items interned.
+            list_at: bool [n].
+            rerank: False leaves the Transformer out (load shedding).
+            because: fill scores, sources and reasons too; without, `Lists.items` alone.
+
+        Raises:
+            ValueError: too many events.
+        """
+        n = len(batch)
+        if n > MAX_BATCH:
+            raise ValueError(f"{n} events in a batch; at most {MAX_BATCH} are taken")
+        self._fit()
+        self._own_baselines(batch.user)
+        self._meta_dirty = True
+        if len(self._histories.status) < n:
+            self._histories = new_histories(n)
+        buffers: tuple[Any, ...] = self._histories
+        h = Histories(*(column[:n] for column in buffers))
+        reranker = self._reranker if rerank else None
+        plan = None if reranker is None else self._plan(reranker, self._reranked, batch)
+        sample = self._in_sample(batch.user)
+        frozen = self._frozen if rerank else None
+        frozen_plan = (
+            None
+            if frozen is None or not sample.any()
+            else self._plan(frozen, self._frozen_reranked, batch, wanted=sample)
+        )
+        self.users.advance(batch, list_at, self.actions.weights, h)
+        accepted = h.status != DUPLICATE
+        nothing = np.zeros((n, 1), np.float32)
+        before, after = (nothing, nothing) if plan is None else plan.finish(accepted)
+        frozen_after = nothing if frozen_plan is None else frozen_plan.finish(accepted)[1]
+        columns = stream.Columns(
+            batch.user, batch.item, batch.weight, batch.value, batch.key, batch.offset, list_at, sample,
+            before, after, frozen_after, h,
+        )  # fmt: skip
+        out = stream.new_output(int(np.count_nonzero(list_at & accepted)), self.settings.policy.k)
+        # Where nothing reads the ranking factors during the batch, they are learned beside everything else.
+        apart = self._fixed.blend_lr == 0.0 and not list_at.any()
+        at = 0
+        with self._ranking.beside(self._state, columns, self.catalogue.slot_of) if apart else nullcontext():
+            while at < n:
+                at = stream.run(
+                    self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
+                    self.catalogue.slot_of, self._room, columns, at,
+                    self._none if plan is None else self._reranked,
+                    self._none if frozen_plan is None else self._frozen_reranked,
+                    self._baselines, because, apart, out,
+                )  # fmt: skip
+                if at < n:
+                    self._state = self._state._replace(
+                        covisit=covisit.with_room(self._state.covisit, 2 * self._room)
+                    )
+        return Outcome(h.status.copy(), self._lists(out, batch.user))
+
+    def refresh(self, slots: I32, *, counted: bool = True) -> Lists:
+        """Make lists without an event.
+
+        Args:
+            counted: each is a revision of its own, as after a model swap; else it stands for events that are
+                counted already.
+        """
+        self._fit()
+        self._own_baselines(slots)
+        n = len(slots)
+        out = stream.new_output(n, self.settings.policy.k)
+        vectors = np.zeros((n, 1), np.float32)
+        if self._reranker is not None:
+            vectors = self._current_vectors(self._reranker, self._reranked, slots)
+        sample = self._in_sample(slots)
+        frozen_vectors = np.zeros((n, 1), np.float32)
+        if self._frozen is not None and sample.any():
+            frozen_vectors = self._current_vectors(self._frozen, self._frozen_reranked, slots)
+        stream.refresh(
+            self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
+            self.catalogue.slot_of, slots, self.actions.weights, vectors, frozen_vectors, sample,
+            self._reranked, self._frozen_reranked, self._baselines, np.zeros(HISTORY, np.int32), out, counted,
+        )  # fmt: skip
+        self._meta_dirty = self._meta_dirty or n > 0
+        return self._lists(out, slots)
+
+    # -- figures -----------------------------------------------------------------------------------------------
+    def metrics(self) -> dict[str, float]:
+        """The always-on evaluation, as it stands in the state (see `models.state.totals.figures`)."""
+        return totals.figures(self._state.totals, self.settings.policy.k)
+
+    def baseline_counts(self) -> dict[str, tuple[float, float]]:
+        """Hits and sum of NDCG of each single source, over the events scored so far; needs `baselines`."""
+        if not self._baselines_on:
+            raise RuntimeError("this recommender was made without baselines")
+        names = [name for name in self.sources if name != "biased-mf"]
+        return {
+            name: (float(self._baselines.hits[s]), float(self._baselines.ndcg[s]))
+            for s, name in enumerate(names)
+        }
+
+    def blend_weights(self) -> dict[str, float]:
+        """The global weight of each feature."""
+        return dict(zip(self.features, map(float, self._state.blend.weight[0]), strict=True))
+
+    # -- state -------------------------------------------------------------------------------------------------
+    @property
+    def dirty_bytes(self) -> int:
+        """About what a commit would write."""
+        flags = self.catalogue.columns.dirty
+        width = 4 * self.settings.asymmetric_mf.factors
+        rows = self._row_bytes(flags)
+        if self._journal.saves(rows):
+            rows = rows // TURNS + 4 * int(self._journal.words.used[0])
+        heads = int(np.count_nonzero(flags & HEAD))
+        outputs = int(np.count_nonzero(flags & OUTPUT))
+        return self.users.dirty_bytes() + rows + heads * (width + 200) + outputs * (width + 16)
+
+    @property
+    def owes_rows(self) -> bool:
+        """Whether changed co-visitation rows are not stored but as a journal (see `take_dirty`)."""
+        return self._journal.stored
+
+    def take_dirty(self, *, whole: bool = True) -> Delta:
+        """What changed since `mark_clean`; nothing is marked here, so a failed write can be tried again.
+
+        Args:
+            whole: with every co-visitation row that changed. Else with a part of them and, for the others, what they
+                learned, where that is less (`models.online.covisit_journal`); a whole one writes them all.
+        """
+        delta = Delta(users=list(self.users.dirty()))
+        for number in self.catalogue.removed:
+            delta.items.extend((item_rows.key(kind, number), None) for kind in (b"i", b"h", b"y", b"c"))
+        flags, numbers = self.catalogue.columns.dirty, self._state.items.number
+        plan = self._journal.plan(flags, numbers, self._row_bytes(flags), whole=whole)
+        delta.items.extend(plan.entries)
+        flags = np.where(plan.rows, flags, flags & ~np.uint8(ROW))
+        slots = np.flatnonzero(flags)
+        slots = slots[numbers[slots] >= 0]
+        flags = flags[slots]
+        for slot in slots[(flags & NAME) != 0].tolist():
+            name = item_rows.key(b"i", int(numbers[slot]))
+            delta.items.append((name, item_rows.id_bytes(slot, self.catalogue.id_at(slot) or "")))
+        delta.items.extend(item_rows.dump(self._state, slots, flags))
+        if self._meta_dirty or delta.users or delta.items:
+            delta.meta.append((META, meta_row.dump(self._state, self.actions, self.catalogue)))
+        self._plan_taken = plan
+        return delta
+
+    def mark_clean(self) -> None:
+        """The last `take_dirty` was written."""
+        plan, self._plan_taken = self._plan_taken, None
+        flags = self.catalogue.columns.dirty
+        if plan is None:  # what is never written need not be kept for it
+            plan = self._journal.plan(flags, self._state.items.number, 0, whole=True)
+        self.users.mark_clean()
+        flags &= np.where(plan.rows, 0, ROW).astype(np.uint8)
+        self._journal.written(plan)
+        self.catalogue.removed.clear()
+        self._meta_dirty = False
+
+    def _row_bytes(self, flags: U8) -> int:
+        return 12 * int(self._state.covisit.n[(flags & ROW) != 0].sum())
+
+    def load(self, items: Iterable[tuple[bytes, bytes]], meta: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take back what earlier commits wrote, into a recommender that has seen nothing yet.
+
+        Raises:
+            ValueError: bytes that these settings did not write.
+        """
+        found = dict(meta)
+        if META in found:
+            self._top_numbers = meta_row.load(found[META], self._state, self.actions, self.catalogue)
+        parts = {b"h": item_rows.load_head, b"y": item_rows.load_output}
+        rest: list[tuple[bytes, int, bytes]] = []
+        segments: dict[int, bytes] = {}
+        for name, data in items:
+            kind, number = item_rows.parse_key(name)
+            if kind == covisit_journal.KIND:
+                segments[number] = data
+            elif kind == b"i":
+                slot, item_id = item_rows.parse_id(data)
+                self.catalogue.restore(item_id, number, slot)
+            else:
+                rest.append((kind, number, data))
+        self.catalogue.restored()
+        self._fit()
+        for kind, number, data in rest:
+            slot = int(self.catalogue.slot_of[number])
+            if kind == b"c":
+                need = 4 * len(data) // 12 + 16
+                self._state = self._state._replace(covisit=covisit.with_room(self._state.covisit, need))
+                item_rows.load_row(self._state, slot, data, self.catalogue.slot_of)
+            else:
+                parts[kind](self._state, slot, data)
+        dirty = self.catalogue.columns.dirty
+        dirty[:] = 0
+        rows = self._journal.load(
+            segments, self._state.covisit, self._fixed.covisit, self._state.items.number, self.catalogue.slot_of,
+            dirty, self._room,
+        )  # fmt: skip
+        self._state = self._state._replace(covisit=rows)
+
+    # -- room --------------------------------------------------------------------------------------------------
+    def _fit(self) -> None:
+        """Make room for the items admitted since the last batch, and draw their first vectors."""
+        catalogue = self.catalogue
+        if catalogue.admitted or catalogue.columns is not self._state.items:
+            self._rows.clear()
+        if catalogue.columns is not self._state.items:
+            slots = len(catalogue.columns.number)
+            self._state = growth.fitted(self._state, catalogue.columns)
+            self._scratch = self._new_scratch(slots)
+            self._reranked = growth.with_slots(self._reranked, slots)
+            self._frozen_reranked = growth.with_slots(self._frozen_reranked, slots)
+        if self._scratch.mark[0] > 2_000_000_000:
+            self._scratch = self._new_scratch(len(catalogue.columns.number))
+        if catalogue.admitted:
+            self._initialise(catalogue.admitted)
+            catalogue.admitted.clear()
+        if self._top_numbers is not None:
+            top = self._state.popularity.top
+            slot_of = np.append(catalogue.slot_of, np.int32(-1))
+            top[:] = slot_of[self._top_numbers]
+            self._top_numbers = None
+        if self._baselines_on and len(self._baselines.lists) < len(self.users.columns.partition):
+            bigger = self._new_baselines(len(self.users.columns.partition))
+            bigger.owner[: len(self._baselines.owner)] = self._baselines.owner
+            bigger.lists[: len(self._baselines.lists)] = self._baselines.lists
+            bigger.hits[:], bigger.ndcg[:] = self._baselines.hits, self._baselines.ndcg
+            self._baselines = bigger
+
+    _top_numbers: I64 | None = None
+
+    def _own_baselines(self, slots: I32) -> None:
+        """Take away the lists of users who had these slots before."""
+        if self._baselines_on:
+            others = slots[self._baselines.owner[slots] != self.users.hashes[slots]]
+            self._baselines.lists[others] = -1
+            self._baselines.owner[others] = self.users.hashes[others]
+
+    def _initialise(self, slots: list[int]) -> None:
+        s = self._state
+        ids = [self.catalogue.id_at(slot) or "" for slot in slots]
+        stream.admit(s, np.asarray(slots, np.int64), self._fixed.seed, self.settings.biased_mf.init_std)
+        for reranker, reranked in (
+            (self._reranker, self._reranked),
+            (self._frozen, self._frozen_reranked),
+        ):
+            if reranker is not None:
+                reranked.row_of[slots] = reranker.rows(ids)
+
+    def make_room(self) -> None:
+        """Drop the items longest without an event, a sixteenth of all: for when the catalogue has no room for more."""
+        self._journal.break_off()
+        self._rows.clear()
+        gone = self.catalogue.evict(self.settings.max_items - self.settings.max_items // 16)
+        s = self._state
+        s.totals[totals.ITEMS_WITH_EVENTS] -= np.count_nonzero(s.items.born[gone] >= 0)
+        evicted = np.zeros(len(s.items.number), np.uint8)
+        evicted[gone] = 1
+        covisit.forget(s.covisit, evicted)
+        s.popularity.mass[gone] = 0.0
+        s.items.born[gone] = -1
+        popularity.find_top(s.popularity, int(s.totals[totals.SLOTS_USED]))
+        s.totals[totals.ITEMS_EVICTED] += len(gone)
+        s.totals[totals.ITEMS_SHOWN] -= float(s.items.shown[gone].sum())
+
+    # -- pieces ------------------------------------------------------------------------------------------------
+    def _plan(
+        self, reranker: Reranker, reranked: Reranked, batch: EventBatch, wanted: Bool | None = None
+    ) -> VectorPlan:
+        return reranker.plan(self.users, batch, self._row_of_number(reranked), self.actions, wanted)
+
+    def _current_vectors(self, reranker: Reranker, reranked: Reranked, slots: I32) -> F32:
+        return reranker.current(self.users, slots, self._row_of_number(reranked), self.actions)
+
+    def _row_of_number(self, reranked: Reranked) -> I32:
+        which = id(reranked.row_of)
+        if which not in self._rows:
+            slot_of = self.catalogue.slot_of
+            self._rows[which] = np.where(slot_of >= 0, reranked.row_of[slot_of], -1).astype(np.int32)
+        return self._rows[which]
+
+    def _in_sample(self, slots: I32) -> Bool:
+        return self.users.hashes[slots] % np.uint64(SAMPLE) == self._fixed.seed % np.uint64(SAMPLE)
+
+    def _new_scratch(self, slots: int) -> Scratch:
+        return new_scratch(slots, self._fixed, len(self.features), self.settings.asymmetric_mf.factors)
+
+    def _new_baselines(self, users: int) -> Baselines:
+        sources = len(self.sources) - 1 if self._baselines_on else 1
+        return Baselines(
+            self._baselines_on,
+            np.zeros(users, np.uint64),
+            np.full((users, sources, self.settings.policy.k), -1, np.int32),
+            np.zeros(sources),
+            np.zeros(sources),
+        )
+
+    def _lists(self, out: stream.Output, users: I32) -> Lists:
+        n = int(out.n[0])
+        event = out.event[:n]
+        return Lists(
+            event, users[event] if n and event[0] >= 0 else users[:n], out.revision[:n],
+            out.items[:n], out.scores[:n], out.source[:n], out.because[:n],
+        )  # fmt: skip

@@ -1,0 +1,387 @@
+"""The event loop, compiled: score as served → let the blend learn → let every model learn → make the list.
+
+In: one batch with each event's history (`models.state.sequences`), the learned state, the re-ranker's vectors. Out:
+changed state and lists. The same loop runs in the worker (a list after each touched user's last event) and in a
+backtest (a list after each event); where a batch is cut changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from models.base import DUPLICATE, F32, I32, I64, LATE, U8, U64, Bool
+from models.kernels import inner, kernel, part
+from models.online import (
+    asymmetric_mf,
+    biased_mf,
+    blend,
+    covisit,
+    covisit_journal,
+    covisit_readings,
+    popularity,
+)
+from models.pipeline import policy, selection
+from models.pipeline.candidates import Fixed, Reranked, Scratch, State, retrieve
+from models.pipeline.evaluation import Baselines, baseline_lists, item_numbers, measure_list, score_as_served
+from models.pipeline.features import describe, score
+from models.randomness import mix, uniform
+from models.state import totals
+from models.state.catalogue import HEAD, OUTPUT, ROW
+from models.state.sequences import Histories, UserColumns, history_of
+
+
+class Columns(NamedTuple):
+    """The batch as the kernel takes it; vectors are those of the re-ranker before and after each event."""
+
+    user: I32
+    item: I32
+    weight: F32
+    value: F32
+    key: U64
+    offset: I64
+    list_at: Bool
+    in_sample: Bool
+    before: F32  # [n, d]
+    after: F32  # [n, d]
+    frozen_after: F32  # [n, d], of the frozen first model
+    history: Histories
+
+
+class Output(NamedTuple):
+    """Lists, one row each."""
+
+    event: I64
+    items: I32
+    scores: F32
+    source: U8
+    because: I32
+    revision: I64
+    n: I64  # [1]
+
+
+def new_output(rows: int, k: int) -> Output:
+    """Room for so many lists of k items."""
+    return Output(
+        event=np.zeros(rows, np.int64), items=np.full((rows, k), -1, np.int32),
+        scores=np.zeros((rows, k), np.float32), source=np.zeros((rows, k), np.uint8),
+        because=np.full((rows, k), -1, np.int32), revision=np.zeros(rows, np.int64), n=np.zeros(1, np.int64),
+    )  # fmt: skip
+
+
+@inner
+def make_list(
+    state: State,
+    fixed: Fixed,
+    x: Scratch,
+    users: UserColumns,
+    seen: I32,
+    slot_of: I32,
+    slots: int,
+    u: int,
+    events: int,
+    history: I32,
+    n: int,
+    gap: int,
+    seen_n: int,
+    vector: F32,
+    frozen_vector: F32,
+    in_sample: bool,
+    reranked: Reranked,
+    frozen: Reranked,
+    baselines: Baselines,
+    explain: bool,
+    out: Output,
+    event: int,
+) -> None:
+    items, t = state.items, state.totals
+    x.mark[0] += 1
+    mark = x.mark[0]
+    if not fixed.repeats:
+        policy.block_seen(
+            x.blocked, mark, slot_of, seen, users.seen_at[u], users.seen_class[u], seen_n, fixed.seen
+        )
+    count, touched = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark)
+    row = out.n[0]
+    out.n[0] += 1
+    users.dirty[u] = 1
+    out.event[row], out.revision[row] = event, users.revision[u]
+    if baselines.on:
+        baseline_lists(state, fixed, x, slots, touched, n, vector, reranked, mark, baselines.lists[u])
+    popularity.exact_top(
+        state.popularity, fixed.baseline, slots, x.blocked, mark, items.order, items.available, x.best
+    )
+    for j in range(fixed.k):
+        users.served_popular[u, j] = items.number[x.best[j]] if x.best[j] >= 0 else -1
+    clock = int(t[totals.ACCEPTED])
+    describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock)
+    blend.weights_of(state.blend, blend.context(events, gap), x.weights)
+    score(x, count)
+    order = items.order
+    readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
+    transformer = readings + lives + 2
+    if in_sample and frozen.on:
+        filled, known, mean = 0, 0, 0.0
+        for j in range(count):
+            r = frozen.row_of[x.slots[j]]
+            if r >= 0:
+                x.dense[j] = asymmetric_mf.dot(frozen.items[r], frozen_vector) + frozen.bias[r]
+                known += 1
+                mean += x.dense[j]
+        for j in range(count):
+            r = frozen.row_of[x.slots[j]]
+            theirs = x.dense[j] - mean / known if r >= 0 else 0.0
+            value = x.scores[j] + x.weights[transformer] * (theirs - x.features[j, transformer])
+            filled = selection.offer(x.best, x.best_score, filled, x.slots[j], value, order)
+        item_numbers(items.number, x.best, filled, users.served_frozen[u])
+    elif in_sample:
+        users.served_frozen[u, :] = -1
+    filled = 0
+    top, total = np.float32(-1e30), 0.0
+    for j in range(count):
+        filled = selection.offer(x.best, x.best_score, filled, x.slots[j], x.scores[j], order)
+        top = max(top, x.scores[j])
+    item_numbers(items.number, x.best, filled, users.served[u])
+    if in_sample and not frozen.on:
+        users.served_frozen[u, :] = users.served[u]
+    measure_list(t, state, fixed, x, filled)
+    out.items[row, :] = users.served[u]
+    if not explain:
+        return
+    for j in range(count):
+        total += math.exp(x.scores[j] - top)
+        x.dense[x.slots[j]] = j
+    sources = transformer + 1
+    for j in range(fixed.k):
+        out.scores[row, j] = 0.0
+        out.because[row, j] = -1
+        if j >= filled:
+            continue
+        slot = x.best[j]
+        out.scores[row, j] = math.exp(x.best_score[j] - top) / total
+        at = int(x.dense[slot])
+        best_source, best_part = 0, np.float32(-1e30)
+        for f in range(sources):
+            part = x.weights[f] * x.features[at, f]
+            if part > best_part:
+                best_source, best_part = f, part
+        out.source[row, j] = best_source
+        if readings <= best_source < readings + lives:
+            continue  # it is popular, whatever the user had
+        k = covisit_readings.strongest(state.covisit, x.history, n, slot, x.coefficient)
+        if k >= 0:
+            out.because[row, j] = history[k]
+
+
+@inner
+def _teach_blend(
+    state: State,
+    fixed: Fixed,
+    x: Scratch,
+    users: UserColumns,
+    seen: I32,
+    slot_of: I32,
+    slots: int,
+    u: int,
+    slot: int,
+    events: int,
+    history: I32,
+    n: int,
+    gap: int,
+    seen_n: int,
+    vector: F32,
+    reranked: Reranked,
+) -> None:
+    """One step of the blend, from what the sources say of this user's candidates at this moment."""
+    x.mark[0] += 1
+    mark = x.mark[0]
+    policy.block_seen(
+        x.blocked, mark, slot_of, seen, users.seen_at[u], users.seen_class[u], seen_n, fixed.seen
+    )
+    if not policy.allowed(x.blocked, mark, state.items.available, slot):
+        return
+    count, _ = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark)
+    target = -1
+    for j in range(count):
+        if x.slots[j] == slot:
+            target = j
+            break
+    if target < 0:
+        return
+    clock = int(state.totals[totals.ACCEPTED])
+    describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock)
+    row = blend.context(events, gap)
+    blend.weights_of(state.blend, row, x.weights)
+    score(x, count)
+    if blend.learn(
+        state.blend, row, x.features, x.scores, count, target, fixed.blend_lr, fixed.blend_within, x.gradient
+    ):
+        state.totals[totals.BLEND_STEPS] += 1.0
+
+
+@part
+def _learn(
+    state: State, fixed: Fixed, x: Scratch, users: UserColumns, c: Columns, e: int, slot: int, slot_of: I32,
+    slots: int, stream: U64, ranking_apart: bool,
+) -> None:  # fmt: skip
+    """Every online model learns one event; asymmetric MF does not where it is taught elsewhere."""
+    t, items = state.totals, state.items
+    weight = c.weight[e]
+    clock = int(t[totals.ACCEPTED])
+    u = c.user[e]
+    n = c.history.b_n[e]
+    for k in range(n):
+        x.history[k] = slot_of[c.history.b_items[e, k]]
+    if weight > 0.0:
+        popularity.learn(state.popularity, slot, weight, clock)
+        t[totals.POPULARITY_MASS] += weight
+        t[totals.COVISIT_MASS] += covisit.learn(
+            state.covisit,
+            fixed.covisit,
+            slot,
+            x.history,
+            n,
+            weight,
+            items.dirty,
+            HEAD | ROW,
+            x.probe,
+        )
+        covisit_journal.note(state.journal, fixed.covisit.window, c.item[e], c.history.b_items[e], n, weight)
+    if weight != 0.0 and not ranking_apart:
+        asymmetric_mf.learn(
+            state.amf, fixed.amf, slot, slots, items.born, x.history, n, weight, stream,
+            x.user, x.user_gradient, x.drawn, x.logit, items.dirty, HEAD, OUTPUT,
+        )  # fmt: skip
+    t[totals.RANKED_UPDATES] += 1.0 if weight != 0.0 else 0.0
+    value = c.value[e]
+    if not math.isnan(value):
+        error = biased_mf.learn(
+            state.mf_mean, users.mf_bias, state.mf_bias, u, slot, users.mf[u], state.mf[slot], value, fixed.mf
+        )
+        error = min(max(value + error, fixed.low), fixed.high) - value
+        users.mf_n[u] += 1
+        t[totals.RATINGS] += 1.0
+        t[totals.RATING_ABSOLUTE_ERROR] += abs(error)
+        t[totals.RATING_SQUARED_ERROR] += error * error
+    if items.born[slot] < 0:
+        items.born[slot] = clock
+        t[totals.ITEMS_WITH_EVENTS] += 1.0
+    items.last[slot] = clock
+    items.events[slot] += 1
+    items.dirty[slot] |= HEAD
+
+
+@kernel
+def run(
+    state: State,
+    fixed: Fixed,
+    x: Scratch,
+    users: UserColumns,
+    seen: I32,
+    slot_of: I32,
+    room_needed: int,
+    c: Columns,
+    start: int,
+    reranked: Reranked,
+    frozen: Reranked,
+    baselines: Baselines,
+    explain: bool,
+    ranking_apart: bool,
+    out: Output,
+) -> int:
+    """Run the batch from row `start` on; the first row not run, before which the co-visitation needs room.
+
+    `ranking_apart`: asymmetric MF learns elsewhere (`models.pipeline.ranking_apart`), so that no list can be made.
+    """
+    t = state.totals
+    for e in range(start, len(c.user)):
+        if len(state.covisit.keys) - state.covisit.header[0] < room_needed:
+            return e
+        u = c.user[e]
+        status = c.history.status[e]
+        if status == DUPLICATE:
+            t[totals.DUPLICATES] += 1.0
+            continue
+        if status == LATE:
+            t[totals.LATE] += 1.0
+        number = c.item[e]
+        slot = slot_of[number]
+        stream = mix(c.key[e] ^ mix(np.uint64(c.offset[e]) ^ fixed.seed))
+        slots = int(t[totals.SLOTS_USED])
+        repeat = c.history.repeat[e] != 0
+        if repeat:
+            t[totals.REPEATS] += 1.0
+        if c.weight[e] > 0.0 and not repeat and c.history.events[e] > 0:
+            score_as_served(t, users, baselines, u, number, c.in_sample[e])
+            young = t[totals.ACCEPTED] < fixed.blend_all_until
+            if fixed.blend_lr > 0.0 and (young or uniform(stream, 1 << 20) < fixed.blend_share):
+                _teach_blend(
+                    state, fixed, x, users, seen, slot_of, slots, u, slot, c.history.events[e],
+                    c.history.b_items[e], c.history.b_n[e], c.history.b_gap[e], c.history.b_seen[e],
+                    c.before[e], reranked,
+                )  # fmt: skip
+        slots = max(slots, slot + 1)
+        t[totals.SLOTS_USED] = slots
+        _learn(state, fixed, x, users, c, e, slot, slot_of, slots, stream, ranking_apart)
+        t[totals.ACCEPTED] += 1.0
+        # Events are counted, not lists: a redo that cuts its batches elsewhere gives what it repeats the same
+        # revision, and what is newer a higher one.
+        users.revision[u] += 1
+        if c.list_at[e]:
+            make_list(
+                state, fixed, x, users, seen, slot_of, slots, u, c.history.events[e] + 1,
+                c.history.a_items[e], c.history.a_n[e], c.history.a_gap[e], c.history.a_seen[e], c.after[e],
+                c.frozen_after[e], c.in_sample[e], reranked, frozen, baselines, explain, out, e,
+            )  # fmt: skip
+    return len(c.user)
+
+
+@kernel
+def refresh(
+    state: State,
+    fixed: Fixed,
+    x: Scratch,
+    users: UserColumns,
+    seen: I32,
+    slot_of: I32,
+    slots: I32,
+    weights: F32,
+    vectors: F32,
+    frozen_vectors: F32,
+    in_sample: Bool,
+    reranked: Reranked,
+    frozen: Reranked,
+    baselines: Baselines,
+    history: I32,
+    out: Output,
+    counted: bool,
+) -> None:
+    """A list for each user in `slots`, without an event; `counted` ones are a revision of their own."""
+    used = int(state.totals[totals.SLOTS_USED])
+    for row in range(len(slots)):
+        u = slots[row]
+        n, gap = history_of(users, u, weights, history)
+        if counted:
+            users.revision[u] += 1
+        make_list(
+            state, fixed, x, users, seen, slot_of, used, u, users.n_events[u], history, n, gap,
+            users.seen_n[u], vectors[row], frozen_vectors[row], in_sample[row], reranked, frozen, baselines,
+            True, out, -1,
+        )  # fmt: skip
+
+
+@kernel
+def admit(state: State, slots: I64, seed: U64, init_std: float) -> None:
+    """Set the rows of newly admitted items to what they are before their first event."""
+    for slot in slots:
+        stream = mix(state.items.hash[slot] ^ seed)
+        asymmetric_mf.initialise(state.amf, slot, stream)
+        biased_mf.initialise(state.mf[slot], mix(stream), init_std)
+        state.mf_bias[slot] = 0.0
+        state.popularity.mass[slot, :] = 0.0
+        covisit.clear(state.covisit, slot)
+        state.covisit.row_sum[slot, :] = 0.0
+        state.covisit.column_sum[slot, :] = 0.0
+        state.covisit.stale[slot] = 1

@@ -1,0 +1,198 @@
+"""Users' vectors kept up to date one event at a time.
+
+In: one new event for each of some users, or whole stored sequences on a miss. Out: their vectors. Never the
+only holder of anything: whatever it forgets is computed again from the stored sequence.
+
+Each user in the cache has a ring of `band` rotated keys and values in every layer: the event at position p of
+the user's sequence lies at p mod band. Keys are rotated by their absolute position, so nothing is moved or
+rotated again when an event is added, and banded attention over the ring is what the whole model computes.
+On the CPU single events go through `models.sequence.advance`, on a GPU all users' next events are one call each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.base import F32, I32, I64, Bool
+from models.sequence.advance import Scratch, Weights, advance, new_scratch, weights_of
+from models.sequence.encode import Events, encode
+from models.sequence.stored_events import nth
+from models.sequence.transformer import PERIOD, CausalTransformer, KeysValues, Layer
+
+NOWHERE = -1
+
+
+class IncrementalEncoder:
+    """A bounded cache of users, the least recently used forgotten first.
+
+    Attributes:
+        compiled: whether single events go through compiled code; else through torch, as on a GPU.
+        place: where each user lies, by slot; below 0 for one that is not there.
+
+    Users are told apart by a slot, any whole number from 0 up. The slots of one call differ, but for `advance`.
+    """
+
+    def __init__(self, model: CausalTransformer, capacity: int, scale: tuple[float, float]) -> None:
+        """A cache for `capacity` users on the model's device; ratings are on the scale from low to high."""
+        if capacity < 1:
+            raise ValueError(f"the encoder must hold at least 1 user, not {capacity}")
+        config, device = model.config, model.item.device
+        self.model, self.capacity, self.scale = model, capacity, scale
+        shape = (capacity, config.layers, 2, config.heads, model.band, config.d_model // config.heads)
+        # numpy takes memory when it is written: filling a gigabyte would hold a worker up for half a second
+        self.compiled = device.type == "cpu"
+        self._rings = (
+            torch.from_numpy(np.zeros(shape, np.float32))
+            if self.compiled
+            else torch.zeros(shape, device=device)
+        )
+        self._vectors = torch.zeros((capacity, config.d_model), device=device)
+        if self.compiled:
+            self._weights, self._scratch = weights_of(model), new_scratch(model)
+        self._length = np.zeros(capacity, np.int64)
+        self._used = np.zeros(capacity, np.int64)
+        self._slot = np.full(capacity, NOWHERE, np.int64)
+        self.place = np.full(1024, NOWHERE, np.int64)
+        self._clock = 0
+
+    def has(self, slots: I64) -> Bool:
+        """Which of the users are in the cache, bool [m]."""
+        held: Bool = self._places(slots) >= 0
+        return held
+
+    def invalidate(self, slots: I64) -> None:
+        """Forget these users."""
+        places = self._places(slots)
+        places = places[places >= 0]
+        self.place[self._slot[places]] = NOWHERE
+        self._slot[places] = NOWHERE
+        self._used[places] = 0
+
+    def vector(self, slots: I64) -> F32:
+        """The users' vectors [m, d]; zero for one without events."""
+        return self._vectors[self._at(self._known(slots))].cpu().numpy()
+
+    def rebuild(self, slots: I64, events: Events, offsets: I64) -> F32:
+        """Take users in anew from their stored sequences; the vectors after each event [n, d].
+
+        User i's events are `offsets[i]` to `offsets[i + 1]`, oldest first; there may be none. What is older
+        than the model's reach changes nothing and costs time.
+        """
+        places = self._claim(slots)
+        lengths = np.diff(offsets)
+        owner = np.repeat(np.arange(len(slots)), lengths)
+        position = np.arange(len(events)) - offsets[:-1][owner]
+        kept = position >= lengths[owner] - self.model.band
+
+        def store(start: int, layers: list[KeysValues]) -> None:
+            run = slice(start, start + len(layers[0][0]))
+            chosen = np.flatnonzero(kept[run])
+            of = self._at(places[owner[run][chosen]])
+            index = self._at(position[run][chosen] % self.model.band)
+            picked = self._at(chosen)
+            for layer, pair in enumerate(layers):
+                self._rings[of, layer, :, :, index] = torch.stack(pair, 1)[picked]
+
+        every = encode(self.model, events, offsets, self.scale, store)
+        last = np.zeros((len(slots), self.model.config.d_model), np.float32)
+        some = lengths > 0
+        last[some] = every[offsets[1:][some] - 1]
+        self._vectors[self._at(places)] = torch.from_numpy(last).to(self._vectors.device)
+        self._length[places] = lengths
+        return every
+
+    def advance(self, slots: I64, events: Events) -> tuple[F32, F32]:
+        """Append events, in order, each to its user's sequence: the user's vector before and after it, [n, d] each.
+
+        A user may come several times.
+
+        Raises:
+            KeyError: a user is not in the cache; `rebuild` them first.
+        """
+        places = self._known(slots)
+        self._touch(places)
+        before = np.empty((len(places), self.model.config.d_model), np.float32)
+        after = np.empty_like(before)
+        buckets = events.buckets(*self.scale)
+        if self.compiled:
+            advance(
+                self._weights, self._scratch, self._rings.numpy(), self._vectors.numpy(), self._length, places,
+                buckets, before, after,
+            )  # fmt: skip
+            return before, after
+        turn = nth(places)
+        for step in range(int(turn.max(initial=-1)) + 1):
+            now = np.flatnonzero(turn == step)
+            before[now] = self._vectors[self._at(places[now])].cpu().numpy()
+            after[now] = self._all_at_once(places[now], buckets[:, now])
+        return before, after
+
+    def parts(self, slots: I32) -> tuple[Weights, Scratch, F32, F32, I64]:
+        """What `sequence.follow` works on, for users who are all in the cache: they are forgotten later for it."""
+        self._touch(self.place[slots])
+        return self._weights, self._scratch, self._rings.numpy(), self._vectors.numpy(), self._length
+
+    def _all_at_once(self, places: I64, buckets: I64) -> F32:
+        """One event for each of some different users; their vectors after it."""
+        model, position = self.model, self._length[places]
+        device = self._vectors.device
+        of, index = self._at(places), self._at(position % model.band)
+        with torch.inference_mode():
+            empty = torch.arange(model.band, device=device) > self._at(position)[:, None]
+            mask = torch.zeros(empty.shape, device=device).masked_fill_(empty, -torch.inf)[:, None, None]
+            turn = model.rotations[self._at(position % PERIOD)]
+            x = model.embed(*self._at(buckets))
+            for number, layer in enumerate(model.layers):
+                assert isinstance(layer, Layer)
+                q, k, v = layer.project(x, turn)
+                self._rings[of, number, :, :, index] = torch.stack((k, v), 1)
+                keys, values = self._rings[of, number].unbind(1)
+                attended = functional.scaled_dot_product_attention(
+                    q[:, :, None], keys, values, attn_mask=mask
+                )
+                x = layer.finish(x, attended[:, :, 0])
+            vectors: Tensor = model.norm(x)
+            self._vectors[of] = vectors
+        self._length[places] += 1
+        return vectors.cpu().numpy()
+
+    def _at(self, index: I64) -> Tensor:
+        return torch.from_numpy(index).to(self._vectors.device)
+
+    def _places(self, slots: I64) -> I64:
+        """Where each user lies in the cache, int64 [m]; -1 for one that is not there."""
+        if len(slots) and (highest := int(slots.max())) >= len(self.place):
+            grown = np.full(max(highest + 1, 2 * len(self.place)), NOWHERE, np.int64)
+            grown[: len(self.place)] = self.place
+            self.place = grown
+        return self.place[slots]
+
+    def _known(self, slots: I64) -> I64:
+        places = self._places(slots)
+        if len(places) and places.min() < 0:
+            raise KeyError(f"{int((places < 0).sum())} of the users are not in the cache: rebuild them first")
+        return places
+
+    def _touch(self, places: I64) -> None:
+        self._clock += 1
+        self._used[places] = self._clock
+
+    def _claim(self, slots: I64) -> I64:
+        """A place for each user; those that already have one keep it."""
+        if len(slots) > self.capacity:
+            raise ValueError(f"{len(slots)} users do not fit into an encoder for {self.capacity}")
+        places = self._places(slots)
+        self._touch(places[places >= 0])
+        missing = np.flatnonzero(places < 0)
+        if len(missing):
+            oldest = np.argpartition(self._used, len(missing) - 1)[: len(missing)]
+            evicted = self._slot[oldest]
+            self.place[evicted[evicted >= 0]] = NOWHERE
+            places[missing] = oldest
+            self._slot[oldest] = slots[missing]
+            self.place[slots[missing]] = oldest
+            self._touch(oldest)
+        return places

@@ -1,0 +1,140 @@
+"""Item state as keys and bytes: what a commit writes of an item, and how it comes back.
+
+Parts of an item have keys of their own, since they change at different rates: ``i`` + number the slot and the id,
+``h`` + number the head (counts, popularity, explicit MF, input vector, sums), ``y`` + number the output vector, ``c`` +
+number the co-visitation row. (``j`` + number is a segment of `models.online.covisit_journal`.) Numbers are big-endian,
+so that a scan gives items in the order of their admission. Never pickle.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.base import F32, I32, I64, U8
+from models.online import covisit, popularity
+from models.state.catalogue import HEAD, OUTPUT, ROW
+
+if TYPE_CHECKING:  # what it is made of is imported there
+    from models.pipeline.candidates import State
+
+_NUMBER = struct.Struct(">cI")
+_SLOT = struct.Struct("<I")
+HEAD_VERSION = 1
+
+
+def key(kind: bytes, number: int) -> bytes:
+    """Key of one part of an item."""
+    return _NUMBER.pack(kind, number)
+
+
+def parse_key(data: bytes) -> tuple[bytes, int]:
+    """Kind and number of a key."""
+    kind, number = _NUMBER.unpack(data)
+    return kind, number
+
+
+def id_bytes(slot: int, item_id: str) -> bytes:
+    """Where an item lies, and its id. The slot is state: negatives are drawn by slot."""
+    return _SLOT.pack(slot) + item_id.encode()
+
+
+def parse_id(data: bytes) -> tuple[int, str]:
+    """Slot and id of an item."""
+    return int(_SLOT.unpack_from(data)[0]), data[_SLOT.size :].decode()
+
+
+def _head_type(state: State) -> np.dtype[np.void]:
+    """The columns of a head, little-endian and without gaps."""
+    p, factors, d = len(state.popularity.total), state.mf.shape[1], state.amf.x.shape[1]
+    return np.dtype(
+        [
+            ("version", "u1"), ("born", "<i8"), ("last", "<i8"), ("events", "<i8"), ("mf_bias", "<f4"),
+            ("row_sum", "<f8", 2), ("column_sum", "<f8", 2), ("x_square", "<f4"), ("shown", "<f4"),
+            ("mass", "<f8", p), ("epochs", "<i4", p), ("mf", "<f4", factors), ("x", "<f4", d),
+        ]
+    )  # fmt: skip
+
+
+def _head_columns(state: State) -> dict[str, np.ndarray]:
+    """Where the columns of a head but for its version and epochs live, by item slot."""
+    items, c = state.items, state.covisit
+    return {
+        "born": items.born, "last": items.last, "events": items.events, "mf_bias": state.mf_bias,
+        "row_sum": c.row_sum, "column_sum": c.column_sum, "x_square": state.amf.x_square, "shown": items.shown,
+        "mass": state.popularity.mass, "mf": state.mf, "x": state.amf.x,
+    }  # fmt: skip
+
+
+def dump(state: State, slots: I64, flags: U8) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and bytes of the parts of items whose dirty `flags` are set, but for names; both are [n]."""
+    heads = slots[(flags & HEAD) != 0]
+    yield from _parts(b"h", state, heads, _heads(state, heads))
+    outputs = slots[(flags & OUTPUT) != 0]
+    rest = np.stack([state.amf.bias[outputs], state.amf.y_square[outputs]], axis=1)
+    yield from _parts(b"y", state, outputs, np.concatenate([rest, state.amf.y[outputs]], axis=1))
+    for slot in slots[(flags & ROW) != 0].tolist():
+        neighbours, weight = covisit.row(state.covisit, slot)
+        numbers = np.where(neighbours >= 0, state.items.number[neighbours], covisit.GONE).astype(np.int32)
+        yield key(b"c", int(state.items.number[slot])), numbers.tobytes() + weight.tobytes()
+
+
+def _heads(state: State, slots: I64) -> np.ndarray:
+    heads = np.zeros(len(slots), _head_type(state))
+    heads["version"], heads["epochs"] = HEAD_VERSION, state.popularity.epochs
+    for name, column in _head_columns(state).items():
+        heads[name] = column[slots]
+    return heads
+
+
+def _parts(kind: bytes, state: State, slots: I64, rows: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
+    """One key and the bytes of one row for each slot."""
+    data, size = rows.tobytes(), rows.nbytes // max(1, len(rows))
+    for at, number in enumerate(state.items.number[slots].tolist()):
+        yield key(kind, number), data[at * size : (at + 1) * size]
+
+
+def load_head(state: State, slot: int, data: bytes) -> None:
+    """Put a head back. Masses that were written before the last rescalings are scaled as those were.
+
+    Raises:
+        ValueError: bytes of another version or length.
+    """
+    if data[0] != HEAD_VERSION:
+        raise ValueError(f"the head of an item has version {data[0]}, not {HEAD_VERSION}")
+    expected = _head_type(state)
+    if len(data) != expected.itemsize:
+        raise ValueError(
+            f"the head of an item has {len(data)} bytes, not {expected.itemsize}: other settings wrote it"
+        )
+    head = np.frombuffer(data, expected)[0]
+    for name, column in _head_columns(state).items():
+        column[slot] = head[name]
+    mass = state.popularity.mass[slot]
+    for p, epoch in enumerate(head["epochs"].tolist()):
+        for _ in range(int(state.popularity.epochs[p]) - epoch):
+            popularity.rescale(mass[p : p + 1])
+    state.covisit.stale[slot] = 1
+
+
+def load_output(state: State, slot: int, data: bytes) -> None:
+    """Put an output vector back."""
+    values: F32 = np.frombuffer(data, np.float32)
+    state.amf.bias[slot], state.amf.y_square[slot] = values[:2]
+    state.amf.y[slot] = values[2:]
+
+
+def load_row(state: State, slot: int, data: bytes, slot_of: I32) -> None:
+    """Put a co-visitation row back; the caller made sure of room. `slot_of` [item numbers] is -1 for an evicted one."""
+    n = len(data) // 12
+    numbers: I32 = np.frombuffer(data, np.int32, n)
+    known = (numbers >= 0) & (numbers < len(slot_of))
+    covisit.restore(
+        state.covisit,
+        slot,
+        np.where(known, slot_of[np.where(known, numbers, 0)], covisit.GONE).astype(np.int32),
+        np.frombuffer(data, np.float32, 2 * n, 4 * n).reshape(n, 2),
+    )

@@ -1,0 +1,73 @@
+"""What belongs to no single user or item, as one row of bytes: totals, the blend, the vocabulary; never pickle.
+
+In: the learned state, with the names and numbers given so far. Out: MessagePack, and all of it back in its place.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from models.base import I64
+from models.pipeline.candidates import State
+from models.state.catalogue import Catalogue
+from models.vocabulary import Actions
+
+
+class _Row(msgspec.Struct, frozen=True):
+    totals: list[float]
+    actions: list[str]
+    next_number: int
+    popularity_total: list[float]
+    popularity_base: list[int]
+    popularity_epochs: list[int]
+    popularity_top: list[list[int]]
+    mf_mean: list[float]
+    blend_weight: list[list[float]]
+    blend_square: list[list[float]]
+    unavailable: list[str]
+
+
+def dump(state: State, actions: Actions, catalogue: Catalogue) -> bytes:
+    """The row's bytes."""
+    s, p = state, state.popularity
+    number = np.append(s.items.number, np.int32(-1))
+    return msgspec.msgpack.encode(
+        _Row(
+            totals=s.totals.tolist(),
+            actions=actions.names,
+            next_number=catalogue.next_number,
+            popularity_total=p.total.tolist(),
+            popularity_base=p.base.tolist(),
+            popularity_epochs=p.epochs.tolist(),
+            popularity_top=number[p.top].tolist(),
+            mf_mean=s.mf_mean.tolist(),
+            blend_weight=s.blend.weight.tolist(),
+            blend_square=s.blend.square.tolist(),
+            unavailable=sorted(catalogue.unavailable),
+        )
+    )
+
+
+def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> I64:
+    """Put a row back; the numbers of the most popular items [half-lives, TOP], whose slots are not known yet.
+
+    Raises:
+        ValueError: other settings wrote it.
+        msgspec.MsgspecError: it is no such row.
+    """
+    s, p = state, state.popularity
+    row = msgspec.msgpack.decode(data, type=_Row)
+    if len(row.totals) != len(s.totals) or len(row.popularity_total) != len(p.total):
+        raise ValueError(
+            "the stored totals have other columns than these settings: other settings wrote them"
+        )
+    actions.restore(row.actions)
+    for item_id in row.unavailable:
+        catalogue.set_item(item_id, available=False)
+    s.totals[:] = row.totals
+    p.total[:], p.base[:], p.epochs[:] = row.popularity_total, row.popularity_base, row.popularity_epochs
+    s.mf_mean[:] = row.mf_mean
+    s.blend.weight[:], s.blend.square[:] = row.blend_weight, row.blend_square
+    catalogue.next_number = row.next_number
+    return np.asarray(row.popularity_top, np.int64)

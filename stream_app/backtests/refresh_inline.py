@@ -1,0 +1,86 @@
+"""Refreshes of the Transformer inside a backtest: after fixed numbers of events, while the stream waits.
+
+In: accepted events. Out: a re-ranker that is set on the recommender, and the log of refreshes. The schedule
+and the budget are the trainer's; there is no gate, since the events to judge on are those that come next.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from models.base import I64, EventBatch
+from models.pipeline.recommender import Recommender
+from models.sequence import snapshot
+from models.sequence.reranker import Reranker
+from models.sequence.transformer import band_for
+from models.training.event_log import EventLog
+from models.training.train import Trainer
+from producers.columns import Dataset
+from stream_app.backtests.report import Refresh
+from stream_app.settings import Settings
+from stream_app.training.refresher import budget, interval
+from stream_app.training.trainer import pick_device
+
+
+class InlineRefresher:
+    """The trainer's history, weights and schedule."""
+
+    def __init__(self, settings: Settings, seed: int, recommender: Recommender) -> None:
+        self.settings, self.recommender = settings, recommender
+        model = settings.models.transformer
+        self.events = EventLog(settings.trainer.history_events)
+        self.trainer = Trainer(
+            model,
+            band_for(settings.models.sequence.length, model.layers),
+            seed,
+            device=pick_device(settings.trainer.device),
+            threads=settings.trainer.torch_threads,
+            scale=(settings.events.rating_low, settings.events.rating_high),
+            replay_share=settings.trainer.replay_share,
+            max_items=settings.models.max_items,
+        )
+        self.log: list[Refresh] = []
+        self.due = interval(settings, 0)
+        self._new_from = 0
+
+    def append(self, dataset: Dataset, batch: EventBatch, rows: I64, start: int) -> None:
+        """Keep accepted events: rows of the data set, of the batch that begins at row `start`."""
+        some = rows - start
+        self.events.append(
+            [dataset.user_ids[code] for code in dataset.user[rows]],
+            [dataset.item_ids[code] for code in dataset.item[rows]],
+            [dataset.types[code] for code in dataset.type[rows]],
+            batch.value[some],
+            batch.weight[some],
+            batch.ts[some],
+            {},
+        )
+
+    def refresh(self, at: int) -> None:
+        """Train on, and re-rank with the new weights from here."""
+        new = self.events.end - self._new_from
+        started = time.perf_counter()
+        done = self.trainer.refresh(self.events, self._new_from, budget(self.settings, new, self.events.end))
+        version = f"{len(self.log) + 1:06d}"
+        if done.steps:
+            with tempfile.TemporaryDirectory() as folder:
+                written = Path(folder) / version
+                snapshot.write(written, self.trainer, version)
+                self.recommender.set_reranker(Reranker(snapshot.read(written), self.trainer.device))
+        self.log.append(
+            Refresh(
+                at=at,
+                version=version,
+                tokens=done.tokens,
+                seconds=time.perf_counter() - started,
+                loss=done.loss if np.isfinite(done.loss) else None,
+                items=sum(name is not None for name in self.trainer.rows.ids),
+                live=done.steps > 0,
+            )
+        )
+        self._new_from = self.events.end
+        self.due = at + interval(self.settings, at)

@@ -1,0 +1,90 @@
+"""`headrace models`: which snapshots of the Transformer there are, and taking one back.
+
+In: flags. Out: a table, or the pointer that was written. The work is done in `stream_app.training.registry`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_app.commands.options import Assignments, Broker, ConfigFile
+from stream_app.commands.settings import load_settings
+
+Snapshots = Annotated[
+    Path | None, typer.Option("--snapshots", metavar="DIR", help="Folder of the Transformer's snapshots.")
+]
+
+group = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Snapshots of the Transformer: list, roll back, unpin."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    app.add_typer(group, name="models")
+
+
+@group.command("list")
+def list_(
+    snapshots: Snapshots = None,
+    config: ConfigFile = None,
+    broker: Broker = None,
+    assignments: Assignments = None,
+) -> None:
+    """List the announced snapshots, oldest first, with their gate figures."""
+    settings = load_settings(config, broker, assignments, {"trainer.snapshots": snapshots})
+    from rich.console import Console
+    from rich.table import Table
+
+    from stream_app.training.registry import list_models
+
+    rows = list_models(settings)
+    if not rows:
+        typer.echo("no snapshot was announced yet: `headrace trainer` makes them")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("version", "live", "made", "events up to", "gate"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        live = ("live, pinned" if row.pinned else "live") if row.live else ""
+        made = datetime.fromtimestamp(row.created_ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        cut = " ".join(f"{at}:{offset}" for at, offset in sorted(row.cut.items()))
+        gate = " ".join(f"{name}={_figure(value)}" for name, value in row.gate.items())
+        table.add_row(row.version, live, made, cut, gate)
+    Console().print(table)
+
+
+@group.command()
+def rollback(
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="VERSION", help="Else the one that was live before.")
+    ] = None,
+    snapshots: Snapshots = None,
+    config: ConfigFile = None,
+    broker: Broker = None,
+    assignments: Assignments = None,
+) -> None:
+    """Make an earlier snapshot live and pin it: the trainer won't replace it until `unpin`."""
+    settings = load_settings(config, broker, assignments, {"trainer.snapshots": snapshots})
+    from stream_app.training.registry import rollback as roll_back
+
+    pointer = roll_back(settings, to)
+    typer.echo(f"live is now {pointer.version}, pinned; `headrace models unpin` lets the trainer go on")
+
+
+@group.command()
+def unpin(config: ConfigFile = None, broker: Broker = None, assignments: Assignments = None) -> None:
+    """Let the trainer replace the live snapshot again."""
+    settings = load_settings(config, broker, assignments)
+    from stream_app.training.registry import unpin as let_go
+
+    pointer = let_go(settings)
+    typer.echo(f"live is {pointer.version}, not pinned: the next snapshot that passes the gate replaces it")
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,107 @@
+"""A data set as the model family takes it: interactions, content, and what lists' diversity is measured on.
+
+In: a `Dataset` and which of its events count. Out: a `Stream`. Ratings are clamped to the scale of the settings; an
+erasure, a type that does not teach positively and a repeated event id are left out and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.base import F32, F64, Bool
+from models.family.contract import Content, Interactions
+from models.family.protocols import frequent
+from producers.columns import Dataset
+from stream_app.batch.careful import ERASE, RATING
+from stream_app.evaluation.item_features import category_features, content
+from stream_app.settings import EventSettings
+
+SKETCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What all models of an evaluation are given.
+
+    Attributes:
+        name: for people; sha256: of the data set, before anything was left out.
+        events: in the order of the data set, items numbered from 0 without gaps.
+        content: words of each item, or None.
+        vectors: a description of each item, float64 [items, d]; `described_by` says what it was made of.
+        left_out: why events of the data set are not among `events`, and how many.
+    """
+
+    name: str
+    sha256: str
+    events: Interactions
+    content: Content | None
+    vectors: F64
+    described_by: str
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def users(self) -> int:
+        """Users with an event."""
+        return len(np.unique(self.events.user))
+
+    @property
+    def items(self) -> int:
+        """Items with an event: the catalogue that is ranked."""
+        return len(self.vectors)
+
+
+def stream(
+    dataset: Dataset, settings: EventSettings, *, limit: int | None = None, min_item_events: int = 1
+) -> Stream:
+    """The first `limit` events that teach, of items with at least so many of them."""
+    n = len(dataset) if limit is None else min(limit, len(dataset))
+    kind = dataset.type[:n]
+    erases = np.array([name == ERASE for name in dataset.types], np.bool_)[kind]
+    weight = [settings.weights.get(name, settings.default_weight) for name in dataset.types]
+    disliked = ~erases & (np.array(weight) <= 0.0)[kind]
+    again = ~erases & ~disliked & _repeated_ids(dataset, n)
+    kept = ~(erases | disliked | again)
+    rated = np.array([name == RATING for name in dataset.types], np.bool_)[kind]
+    value = np.clip(dataset.value[:n], settings.rating_low, settings.rating_high)
+    ratings: F32 = np.where(rated, value, np.nan).astype(np.float32)
+    taught = Interactions(dataset.user[:n], dataset.item[:n], ratings, dataset.ts[:n]).take(kept)
+    events, codes = frequent(taught, min_item_events)
+    features = category_features(dataset)
+    return Stream(
+        name=dataset.name,
+        sha256=dataset.sha256,
+        events=events,
+        content=content(dataset, codes.tolist()),
+        vectors=_sketch(events) if features is None else features[codes],
+        described_by="the items' users" if features is None else "categories",
+        left_out={
+            "an erasure": int(erases.sum()),
+            "a type that does not teach positively": int(disliked.sum()),
+            "a repeated event id": int(again.sum()),
+            f"an item with fewer than {min_item_events} events": len(taught) - len(events),
+        },
+    )
+
+
+def _sketch(events: Interactions) -> F64:
+    """Who had each item, as a sum of random signs of its users: cosines of these are near those of the user sets."""
+    users, items = int(events.user.max(initial=-1)) + 1, int(events.item.max(initial=-1)) + 1
+    signs = 2.0 * np.random.Generator(np.random.SFC64(0)).integers(0, 2, (users, SKETCH)) - 1.0
+    sketch = np.zeros((items, SKETCH))
+    np.add.at(sketch, events.item, signs[events.user])
+    return sketch
+
+
+def _repeated_ids(dataset: Dataset, n: int) -> Bool:
+    repeated = np.zeros(n, np.bool_)
+    if dataset.event_id is not None:
+        seen: set[tuple[int, str]] = set()
+        for row, (user, event_id) in enumerate(
+            zip(dataset.user[:n].tolist(), dataset.event_id, strict=False)
+        ):
+            if event_id is not None:
+                repeated[row] = (user, event_id) in seen
+                seen.add((user, event_id))
+    return repeated

@@ -1,0 +1,145 @@
+"""Several models on one protocol: each learns and answers in a process of its own, then all are compared.
+
+In: a `Stream`, the models with their settings, seeds, a `Protocol`. Out: a `Table`. A model that fails is a row that
+says why; the others go on. Every model is asked the same questions, and the popularity baseline is asked first, since
+serendipity is measured against its lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.base import I32
+from models.family.protocols import Plan, leave_one_out, negatives, prequential, temporal
+from stream_app.errors import HeadraceError
+from stream_app.evaluation import apart
+from stream_app.evaluation.data import Stream
+from stream_app.evaluation.examine import Examination, Findings, examine
+from stream_app.evaluation.table import Entry, Table
+
+BASELINE = "popularity"
+OnProgress = Callable[[str, str, int, int], None]
+"""Told the model and seed, what it does, the questions it answered, and all of them."""
+
+
+class EvaluationError(HeadraceError):
+    """Nothing can be evaluated: why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How models are asked (see `models.family.protocols`).
+
+    Attributes:
+        name: prequential, leave-one-out or temporal.
+        on: which events are asked for: test or validation; of a prequential run always all.
+        every: events between two learnings of a prequential run.
+        negatives: 0 ranks all items; else the one relevant item is ranked among so many that the user never took
+            (leave-one-out alone), and validation events are learned as the protocol of He et al. (2017) does.
+    """
+
+    name: str
+    on: str = "test"
+    every: int = 20_000
+    negatives: int = 0
+
+
+def plan_of(stream: Stream, protocol: Protocol) -> Plan:
+    """The questions and what is learned before each.
+
+    Raises:
+        EvaluationError: the stream has no question for this protocol.
+    """
+    if protocol.name == "prequential":
+        plan = prequential(stream.events, every=protocol.every)
+    elif protocol.name == "temporal":
+        plan = temporal(stream.events, on=protocol.on)
+    else:
+        plan = leave_one_out(stream.events, on=protocol.on, learn_validation=protocol.negatives > 0)
+    if not (plan.questions.user_events > 0).any():
+        raise EvaluationError(
+            f"{stream.name}: none of its {len(stream.events):,} events can be asked for by {protocol.name}",
+            "More events, or another --protocol: a user needs a history, and an item that is not in it.",
+        )
+    return plan
+
+
+def run(
+    stream: Stream,
+    models: dict[str, dict[str, Any]],
+    protocol: Protocol,
+    *,
+    seeds: Sequence[int] = (0,),
+    k: int = 10,
+    on_progress: OnProgress | None = None,
+    on_record: Callable[[Table], object] | None = None,
+) -> Table:
+    """Ask every model with every seed.
+
+    Args:
+        models: name → settings that differ from the model's defaults.
+        on_record: given the table after each record, so that a long run that is broken off leaves what it has; the
+            comparison with the best is in the last one alone.
+    """
+    plan = plan_of(stream, protocol)
+    drawn = negatives(plan, stream.events, protocol.negatives) if protocol.negatives else None
+    done = Table(_facts(stream, protocol, plan, k), k)
+
+    def ask(name: str, settings: dict[str, Any], seed: int, expected: I32 | None = None) -> Findings:
+        task = Examination(
+            name=name,
+            settings=settings,
+            seed=seed,
+            events=stream.events,
+            content=stream.content,
+            plan=plan,
+            vectors=stream.vectors,
+            k=k,
+            expected=expected,
+            negatives=drawn,
+            keep_lists=expected is None,
+        )
+
+        def tell(message: tuple[str, int, int]) -> None:
+            if on_progress is not None:
+                on_progress(f"{name}, seed {seed}", *message)
+
+        found: Findings = apart.call(examine, task, on_progress=tell)
+        return found
+
+    try:
+        baseline = ask(BASELINE, {}, seeds[0])
+    except apart.ApartError as error:
+        raise EvaluationError(f"the baseline that every model is compared with failed: {error}") from error
+    for name, settings in models.items():
+        for seed in seeds:
+            same = name == BASELINE and not settings and seed == seeds[0]
+            try:
+                found = baseline if same else ask(name, settings, seed, baseline.lists)
+                done.add(Entry(name, seed, settings, found, None))
+            except apart.ApartError as error:
+                done.add(Entry(name, seed, settings, None, str(error)))
+            if on_record is not None:
+                on_record(done)
+    done.compare()
+    return done
+
+
+def _facts(stream: Stream, protocol: Protocol, plan: Plan, k: int) -> dict[str, Any]:
+    return {
+        "data": stream.name,
+        "data_sha256": stream.sha256,
+        "events": len(stream.events),
+        "users": stream.users,
+        "items": stream.items,
+        "left_out": {why: count for why, count in stream.left_out.items() if count},
+        "protocol": protocol.name,
+        "on": "all events" if protocol.name == "prequential" else protocol.on,
+        "every": protocol.every if protocol.name == "prequential" else None,
+        "ranking": f"sampled: {protocol.negatives} negatives" if protocol.negatives else "full",
+        "k": k,
+        "not_asked": {why: count for why, count in plan.unscored.items() if count},
+        "diversity_by": stream.described_by,
+    }

@@ -1,0 +1,77 @@
+"""Two ways to read the trainer's history: frozen for a thread that trains, and again from its beginning.
+
+In: an event log. Out: a copy that later events don't reach, or the events in arrival order as they were first
+taken in. Never changes the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from models.training.event_log import EventLog, Sequences
+from stream_app.training.shadow import Events
+
+REPLAYED = 200_000
+"""The shadow recommender is rebuilt from at most so many events."""
+
+BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenNames:
+    """Ids by their code."""
+
+    ids: list[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenLog:
+    """What training reads of a log, as it was at one moment."""
+
+    items: FrozenNames
+    actions: list[str]
+    end: int
+    _items_held: list[str]
+    _sequences: Sequences
+
+    @classmethod
+    def of(cls, log: EventLog) -> Self:
+        """A copy of the log as it is now."""
+        names = FrozenNames(list(log.items.ids))
+        return cls(names, list(log.actions), log.end, log.items_held(), log.sequences())
+
+    def items_held(self) -> list[str]:
+        """The items of the events held."""
+        return self._items_held
+
+    def sequences(self) -> Sequences:
+        """The events, one sequence a user."""
+        return self._sequences
+
+
+def replay(log: EventLog, start: int | None = None, stop: int | None = None) -> Iterator[Events]:
+    """The events from number `start` up to `stop` in arrival order, as far as they are held.
+
+    Partitions and event ids are not kept: what a producer sends again across a restart is not recognised.
+    """
+    stop = log.end if stop is None else stop
+    first = max(log.first, stop - REPLAYED if start is None else start)
+    for begin in range(first, stop, BATCH):
+        at = slice(begin - log.first, min(begin + BATCH, stop) - log.first)
+        n = at.stop - at.start
+        yield Events(
+            user=[log.users.ids[code] or "" for code in log.column("user")[at]],
+            item=[log.items.ids[code] or "" for code in log.column("item")[at]],
+            type=[log.actions[code] for code in log.column("action")[at]],
+            value=log.column("value")[at].astype(np.float32),
+            weight=log.column("weight")[at].astype(np.float32),
+            ts=log.column("ts")[at].astype(np.int64),
+            partition=np.zeros(n, np.int32),
+            event_id=np.zeros(n, np.uint64),
+            key=np.zeros(n, np.uint64),
+            offset=np.arange(begin, begin + n),
+        )

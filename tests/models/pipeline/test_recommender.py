@@ -1,0 +1,463 @@
+"""What the whole promises: right lists, exact state wherever a batch is cut, nothing shown that may not be."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.config import ModelSettings, PolicySettings, SequenceSettings
+from models.online.covisit import rates
+from models.pipeline.recommender import MAX_BATCH, Recommender
+from tests.batches import WEIGHTS, Event, Store, feed, named, slots_of, traffic
+
+SETTINGS = ModelSettings()
+
+
+def new(settings: ModelSettings = SETTINGS, **options: Any) -> Recommender:
+    return Recommender(settings, weights=WEIGHTS, seed=3, **options)
+
+
+def clicks(*pairs: tuple[str, str], start: int = 0) -> list[Event]:
+    return [
+        Event(user, item, ts=start + n, offset=start + n, event_id=start + n + 1)
+        for n, (user, item) in enumerate(pairs)
+    ]
+
+
+class TestLists:
+    def test_come_from_the_group_that_the_user_s_items_belong_to(self) -> None:
+        rng = random.Random(5)
+        events = [
+            Event(f"u{u}", f"{'ab'[u % 2]}{rng.randrange(30)}", ts=n, offset=n, event_id=n + 1)
+            for n, u in enumerate(rng.randrange(60) for _ in range(1500))
+        ]
+        recommender = new()
+        feed(recommender, events, lists=False)
+        users = [f"u{u}" for u in range(60)]
+        lists = named(recommender, recommender.refresh(slots_of(recommender.users, users)))
+        assert [user for user, _, _ in lists] == users
+        for user, _, items in lists:
+            assert len(items) == 10
+            assert {item[0] for item in items[:5]} == {"ab"[int(user[1:]) % 2]}
+
+    def test_an_item_that_is_only_popular_has_no_reason_out_of_the_history(self) -> None:
+        recommender = new()
+        feed(recommender, traffic(600, users=20), lists=False)
+        slots = slots_of(recommender.users, [f"u{u}" for u in range(20)])
+        lists = recommender.refresh(slots)
+        popular = [s for s, name in enumerate(recommender.sources) if name.startswith("popularity")]
+        of_popularity = np.isin(lists.source, popular) & (lists.items >= 0)
+        assert (lists.because[of_popularity] == -1).all()
+        of_covisitation = (lists.source < popular[0]) & (lists.items >= 0)
+        assert (lists.because[of_covisitation] >= 0).mean() > 0.9
+        assert of_popularity.any()
+        assert of_covisitation.any()
+
+    def test_hold_every_item_that_may_be_shown_when_there_are_few(self) -> None:
+        events = [e for e in traffic(400, items=25) if e.weight > 0]
+        recommender = new()
+        had: dict[str, set[str]] = defaultdict(set)
+        known: set[str] = set()
+        for event in events:
+            lists = feed(recommender, [event])
+            had[event.user].add(event.item)
+            known.add(event.item)
+            for user, _, items in lists:
+                assert len(set(items)) == len(items) == min(10, len(known - had[user]))
+                assert set(items) <= known - had[user]
+
+    def test_repeat_items_where_the_settings_allow_it(self) -> None:
+        recommender = new(ModelSettings(policy=PolicySettings(repeats=True)))
+        lists = feed(recommender, clicks(("a", "x"), ("a", "x")))
+        assert lists[-1][2] == ["x"]
+
+    def test_of_a_new_user_are_filled_as_soon_as_anything_is_known(self) -> None:
+        recommender = new()
+        feed(recommender, clicks(*((f"u{n}", f"i{n}") for n in range(20))))
+        ((_, revision, items),) = feed(recommender, clicks(("new", "never seen"), start=50))
+        assert (revision, len(items)) == (1, 10)
+
+    def test_never_hold_an_item_that_is_not_available(self) -> None:
+        recommender = new()
+        feed(recommender, clicks(*((f"u{n % 5}", f"i{n}") for n in range(30))))
+        recommender.catalogue.retire("i3")
+        recommender.catalogue.set_item("later", available=False)
+        lists = feed(recommender, clicks(("a", "later"), *((f"v{n}", f"i{n}") for n in range(30)), start=60))
+        assert len(lists) == 31
+        assert not {"i3", "later"} & {item for _, _, items in lists for item in items}
+
+    def test_hold_an_item_again_that_came_back(self) -> None:
+        recommender = new(ModelSettings(policy=PolicySettings(k=40)))
+        feed(recommender, clicks(*((f"u{n % 5}", f"i{n}") for n in range(30))))
+        recommender.catalogue.retire("i3")
+        ((_, _, items),) = feed(recommender, clicks(("b", "i4"), start=200))
+        assert "i3" not in items
+        recommender.catalogue.set_item("i3", available=True)
+        ((_, _, items),) = feed(recommender, clicks(("b", "i5"), start=201))
+        assert "i3" in items
+
+    def test_have_falling_scores_and_a_source_for_each_item(self) -> None:
+        recommender = new()
+        feed(recommender, traffic(300))
+        lists = recommender.refresh(slots_of(recommender.users, ["u1", "u2"]))
+        assert (lists.items >= 0).any(axis=1).all()
+        for m in range(len(lists)):
+            filled = lists.items[m] >= 0
+            assert (np.diff(lists.scores[m][filled]) <= 0).all()
+            assert (lists.scores[m][filled] > 0).all()
+            assert lists.scores[m].sum() <= 1 + 1e-5
+            assert (lists.source[m] < len(recommender.sources)).all()
+
+    def test_only_those_asked_for_are_made(self) -> None:
+        assert feed(new(), traffic(50), lists=False) == []
+
+
+class TestCutting:
+    """Where a batch is cut changes nothing: not a byte of the state, not a list."""
+
+    EVENTS = traffic(420)
+
+    def outcome(self, size: int) -> tuple[Store, list[Any]]:
+        recommender, store = new(), Store()
+        lists = feed(recommender, self.EVENTS, size=size)
+        store.commit(recommender)
+        return store, lists
+
+    @pytest.mark.parametrize("size", [1, 7])
+    def test_gives_the_same_bytes_and_lists(self, size: int) -> None:
+        assert self.outcome(size) == self.outcome(len(self.EVENTS))
+
+    def test_making_no_lists_leaves_the_item_rows_as_they_are(self) -> None:
+        recommender, store = new(), Store()
+        feed(recommender, self.EVENTS, lists=False)
+        store.commit(recommender)
+        other = self.outcome(50)[0]
+        for kind in (b"i", b"c", b"y"):
+            assert {k: v for k, v in store.items.items() if k[:1] == kind} == {
+                k: v for k, v in other.items.items() if k[:1] == kind
+            }
+
+    def test_another_seed_learns_something_else(self) -> None:
+        a, b = Store(), Store()
+        for seed, store in ((1, a), (2, b)):
+            recommender = Recommender(SETTINGS, weights=WEIGHTS, seed=seed)
+            feed(recommender, self.EVENTS)
+            store.commit(recommender)
+        assert a != b
+
+
+class TestState:
+    @pytest.mark.parametrize("cut", [1, 133, 400])
+    def test_a_restart_goes_on_as_if_it_had_not_been(self, cut: int) -> None:
+        events = traffic(600)
+        undisturbed, whole = new(), Store()
+        before = feed(undisturbed, events[:cut], size=40)
+        whole.commit(undisturbed)
+        after = feed(undisturbed, events[cut:], size=40)
+        whole.commit(undisturbed)
+
+        first, store = new(), Store()
+        assert feed(first, events[:cut], size=40) == before
+        store.commit(first)
+        second = store.into(new())
+        assert feed(second, events[cut:], size=40, store=store) == after
+        store.commit(second)
+        assert store.users == whole.users
+        assert store.items == whole.items
+        assert store.meta == whole.meta
+        assert second.metrics() == undisturbed.metrics()
+
+    def test_the_order_in_which_rows_are_loaded_within_a_kind_is_that_of_their_keys(self) -> None:
+        recommender, store = new(), Store()
+        feed(recommender, traffic(200))
+        store.commit(recommender)
+        sorted_store = Store(store.users, dict(sorted(store.items.items())), store.meta)
+        a, b = store.into(new()), sorted_store.into(new())
+        more = traffic(50, seed=9)
+        assert feed(a, more, store=store) == feed(b, more, store=store)
+
+    def test_what_was_not_taken_stays_dirty(self) -> None:
+        recommender = new()
+        feed(recommender, traffic(60))
+        first, again = recommender.take_dirty(), recommender.take_dirty()
+        assert first == again
+        recommender.mark_clean()
+        empty = recommender.take_dirty()
+        assert (empty.users, empty.items, empty.meta) == ([], [], [])
+        assert recommender.dirty_bytes == 0
+
+    def test_only_what_changed_is_written(self) -> None:
+        recommender, store = new(), Store()
+        feed(recommender, clicks(("a", "x"), ("b", "y"), ("c", "z")))
+        store.commit(recommender)
+        feed(recommender, clicks(("a", "x"), start=10), lists=False)
+        delta = recommender.take_dirty()
+        assert [user for _, user, _ in delta.users] == ["a"]
+        heads = {key[1:] for key, _ in delta.items if key[:1] == b"h"}
+        assert heads == {(0).to_bytes(4, "big")}
+
+    def test_state_of_other_settings_is_refused(self) -> None:
+        recommender, store = new(), Store()
+        feed(recommender, traffic(30))
+        store.commit(recommender)
+        other = SETTINGS.popularity.model_copy(update={"half_lives": (100, 0)})
+        with pytest.raises(ValueError, match="other settings"):
+            store.into(new(SETTINGS.model_copy(update={"popularity": other})))
+
+    def test_what_may_not_be_shown_survives_a_restart(self) -> None:
+        recommender, store = new(), Store()
+        feed(recommender, clicks(("a", "x"), ("a", "y")))
+        recommender.catalogue.retire("x")
+        recommender.catalogue.retire("unknown")
+        feed(recommender, clicks(("a", "z"), start=5))
+        store.commit(recommender)
+        assert store.into(new()).catalogue.unavailable == {"x", "unknown"}
+
+
+class TestEvents:
+    def test_with_the_id_of_an_earlier_one_are_dropped(self) -> None:
+        recommender, store, once = new(), Store(), Store()
+        events = clicks(("a", "x"), ("a", "y"))
+        feed(recommender, events)
+        once.commit(recommender)
+        assert feed(recommender, events) == []
+        assert recommender.metrics()["duplicates"] == 2
+        assert recommender.metrics()["events"] == 2
+        store.commit(recommender)
+        assert (store.users, store.items) == ({}, {})
+
+    def test_without_an_id_are_never_taken_for_duplicates(self) -> None:
+        recommender = new()
+        feed(recommender, [Event("a", "x", ts=1, offset=1), Event("a", "x", ts=1, offset=2)])
+        assert recommender.metrics()["duplicates"] == 0
+
+    def test_older_than_a_full_sequence_are_late_and_still_teach(self) -> None:
+        recommender = new(ModelSettings(sequence=SequenceSettings(length=4)))
+        feed(recommender, clicks(*(("a", f"i{n}") for n in range(4)), start=100))
+        feed(recommender, [Event("a", "old", ts=5, offset=200, event_id=999)])
+        figures = recommender.metrics()
+        assert (figures["late"], figures["events"], figures["popularity_mass"]) == (1, 5, 5)
+        slot = recommender.users.slot("a")
+        old = recommender.catalogue.number("old")
+        assert old not in recommender.users.columns.seq_item[slot]
+
+    def test_more_than_a_batch_takes_are_an_error(self) -> None:
+        with pytest.raises(ValueError, match="5001 events"):
+            feed(new(), clicks(*[("a", "x")] * (MAX_BATCH + 1)), size=MAX_BATCH + 1)
+
+    def test_a_whole_batch_is_taken(self) -> None:
+        recommender = new()
+        feed(
+            recommender,
+            clicks(*((f"u{n % 50}", f"i{n % 90}") for n in range(MAX_BATCH))),
+            size=MAX_BATCH,
+            lists=False,
+        )
+        assert recommender.metrics()["events"] == MAX_BATCH
+
+    def test_no_event_is_no_change(self) -> None:
+        recommender = new()
+        assert feed(recommender, []) == []
+        assert recommender.metrics()["events"] == 0
+
+
+class TestFigures:
+    def test_count_what_a_plain_loop_counts(self) -> None:
+        events = traffic(500)
+        recommender = new()
+        served: dict[str, list[str]] = {}
+        had: dict[str, set[str]] = defaultdict(set)
+        ids: dict[str, list[int]] = defaultdict(list)
+        scored = hits = repeats = duplicates = ratings = 0
+        ndcg = 0.0
+        for event in events:
+            lists = feed(recommender, [event])
+            if event.event_id in ids[event.user][-64:]:
+                duplicates += 1
+                assert lists == []
+                continue
+            ids[event.user].append(event.event_id)
+            repeats += event.item in had[event.user]
+            ratings += event.value == event.value
+            if event.weight > 0 and event.item not in had[event.user] and had[event.user]:
+                scored += 1
+                if event.item in served[event.user]:
+                    hits += 1
+                    ndcg += 1 / np.log2(served[event.user].index(event.item) + 2)
+            had[event.user].add(event.item)
+            ((_, _, served[event.user]),) = lists
+        figures = recommender.metrics()
+        assert figures["events"] == len(events) - duplicates
+        assert figures["lists"] == len(events) - duplicates
+        assert figures["duplicates"] == duplicates > 0
+        assert figures["repeats"] == repeats > 0
+        assert figures["ratings"] == ratings > 0
+        assert figures["scored"] == scored > 0
+        assert figures["hr@10"] == hits / scored > 0
+        assert figures["ndcg@10"] == pytest.approx(ndcg / scored)
+        assert figures["items"] == len({e.item for e in events})
+
+    def test_masses_are_those_of_the_accepted_positive_events(self) -> None:
+        events = traffic(400)
+        recommender = new()
+        feed(recommender, events)
+        r = rates(SETTINGS.covisit)
+        history: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+        ids: set[int] = set()
+        popularity = covisit = 0.0
+        for n, e in enumerate(events):
+            if e.event_id in ids:
+                continue
+            ids.add(e.event_id)
+            if e.weight > 0:
+                popularity += e.weight
+                for g, (_, _, item) in enumerate(sorted(history[e.user], reverse=True)[:50]):
+                    if item != e.item:
+                        covisit += sum(e.weight * r.gain[m, g] * (1 + r.back[m]) for m in range(2))
+                history[e.user].append((e.ts, n, e.item))
+        figures = recommender.metrics()
+        assert figures["popularity_mass"] == pytest.approx(popularity)
+        assert figures["covisit_mass"] == pytest.approx(covisit, rel=1e-9)
+
+    def test_ratings_give_the_error_of_the_explicit_model(self) -> None:
+        rng = random.Random(2)
+        events = [
+            Event(f"u{rng.randrange(8)}", f"i{n % 9}", n, n, "rating", value=float(n % 9 > 4) * 4 + 1)
+            for n in range(800)
+        ]
+        recommender = new()
+        feed(recommender, events, lists=False)
+        figures = recommender.metrics()
+        assert figures["ratings"] == 800
+        assert 0 < figures["mae"] < 0.5 < 2.0  # a constant guess is 2 off
+
+    def test_baselines_have_to_be_asked_for(self) -> None:
+        with pytest.raises(RuntimeError, match="without baselines"):
+            new().baseline_counts()
+
+    def test_the_baselines_of_a_user_who_lost_their_slot_are_not_the_next_one_s(self) -> None:
+        recommender = new(ModelSettings(max_cached_users=16), baselines=True)
+        feed(recommender, clicks(*((f"u{n}", f"i{n % 3}") for n in range(16))))
+        hits = recommender.baseline_counts()
+        recommender.mark_clean()
+        recommender.users.evict(16)
+        # the first event of each is not scored; the second would be a hit of the lists that lay in the slots
+        feed(recommender, clicks(*((f"v{n}", "i0") for n in range(16)), start=100), lists=False)
+        feed(recommender, clicks(*((f"v{n}", "i1") for n in range(16)), start=200), lists=False)
+        assert recommender.metrics()["scored"] == 16
+        assert recommender.baseline_counts() == hits
+
+    def test_baselines_change_nothing_that_is_learned(self) -> None:
+        with_them, without = Store(), Store()
+        for store, on in ((with_them, True), (without, False)):
+            recommender = new(baselines=on)
+            feed(recommender, traffic(200))
+            store.commit(recommender)
+            if on:
+                counts = recommender.baseline_counts()
+                assert max(hits for hits, _ in counts.values()) > 0
+        assert with_them == without
+
+
+class TestBounds:
+    SMALL = ModelSettings(max_items=32)
+
+    def test_items_beyond_the_limit_make_room_for_new_ones(self) -> None:
+        recommender, store = new(self.SMALL), Store()
+        events = clicks(*((f"u{n % 7}", f"i{n // 2}") for n in range(600)))
+        for start in range(0, 600, 50):
+            lists = feed(recommender, events[start : start + 50])
+            store.commit(recommender)
+            assert recommender.metrics()["items"] <= 32
+            assert all(items for _, _, items in lists[-5:])
+        assert recommender.metrics()["items_evicted"] > 200
+        assert len({key for key in store.items if key[:1] == b"h"}) <= 32
+        assert {key[:1] for key in store.items} == {b"i", b"h", b"y", b"c"}
+
+    def test_a_state_with_evicted_items_can_be_loaded_and_goes_on(self) -> None:
+        recommender, store = new(self.SMALL), Store()
+        for start in range(0, 300, 50):
+            feed(recommender, clicks(*((f"u{n % 7}", f"i{n // 2}") for n in range(50)), start=start))
+            feed(
+                recommender, clicks(*((f"u{n % 7}", f"i{start + n}") for n in range(50)), start=1000 + start)
+            )
+        store.commit(recommender)
+        assert recommender.metrics()["items_evicted"] > 0
+        other = store.into(new(self.SMALL))
+        assert other.metrics() == recommender.metrics()
+        assert other.catalogue.numbers == recommender.catalogue.numbers
+        for start in range(2000, 2100, 20):
+            more = clicks(*((f"u{n % 7}", f"i{290 + n}") for n in range(20)), start=start)
+            assert all(items for _, _, items in feed(other, more, store=store))
+            store.commit(other)
+        assert other.metrics()["items"] <= 32
+        known = {key[1:] for key in store.items if key[:1] == b"i"}
+        assert {key[1:] for key in store.items} == known
+
+    @staticmethod
+    def drifting(n: int) -> list[Event]:
+        """Traffic over items that come and go; some come back after they were evicted."""
+        rng = random.Random(7)
+        return [
+            replace(e, item=f"i{n // 4 + rng.randrange(-40, 12)}") for n, e in enumerate(traffic(n, users=9))
+        ]
+
+    @pytest.mark.parametrize("size", [1, 7, 64])
+    def test_what_is_evicted_does_not_depend_on_where_a_batch_is_cut(self, size: int) -> None:
+        stores, lists = [], []
+        for cut in (size, 50):
+            recommender, store = new(self.SMALL), Store()
+            lists.append(feed(recommender, self.drifting(500), size=cut))
+            store.commit(recommender)
+            assert recommender.metrics()["items_evicted"] > 50
+            stores.append(store)
+        assert stores[0] == stores[1]
+        assert lists[0] == lists[1]
+        assert not any(item.startswith("?") for _, _, items in lists[0] for item in items)
+
+    @pytest.mark.parametrize("at", [137, 250, 401])
+    def test_what_is_evicted_does_not_depend_on_a_restart(self, at: int) -> None:
+        events = self.drifting(500)
+        undisturbed, store = new(self.SMALL), Store()
+        feed(undisturbed, events, size=50)
+        store.commit(undisturbed)
+        killed, kept = new(self.SMALL), Store()
+        for start in range(0, at, 30):
+            feed(killed, events[start : min(start + 30, at)])
+            kept.commit(killed)
+        restarted = kept.into(new(self.SMALL))
+        feed(restarted, events[at:], size=50, store=kept)
+        kept.commit(restarted)
+        assert kept == store
+
+    def test_reading_creates_nothing(self) -> None:
+        recommender = new()
+        feed(recommender, clicks(("a", "x"), ("b", "y")))
+        recommender.mark_clean()
+        assert recommender.users.slot("nobody") == -1
+        assert recommender.catalogue.number("nothing") == -1
+        assert recommender.catalogue.id_of(10_000) is None
+        recommender.metrics(), recommender.blend_weights()
+        delta = recommender.take_dirty()
+        assert (delta.users, delta.items, delta.meta) == ([], [], [])
+        assert (len(recommender.users), len(recommender.catalogue)) == (2, 2)
+
+    def test_a_refresh_learns_nothing(self) -> None:
+        recommender, store = new(), Store()
+        feed(recommender, traffic(100))
+        store.commit(recommender)
+        slots = slots_of(recommender.users, ["u1"])
+        before = int(recommender.users.columns.revision[slots[0]])
+        uncounted = recommender.refresh(slots, counted=False)
+        assert int(uncounted.revision[0]) == before
+        counted = recommender.refresh(slots)
+        assert int(counted.revision[0]) == before + 1
+        assert (counted.items == uncounted.items).all()
+        delta = recommender.take_dirty()
+        assert {key[:1] for key, _ in delta.items} <= {b"i", b"h"}
+        assert [user for _, user, _ in delta.users] == ["u1"]

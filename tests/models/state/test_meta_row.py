@@ -1,0 +1,66 @@
+"""What is shared by all users and items survives its bytes."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from models.config import ModelSettings, PopularitySettings
+from models.pipeline.recommender import META, Recommender
+from models.state import meta_row
+from tests.batches import Event, Store, feed
+
+
+def learned(settings: ModelSettings | None = None) -> Recommender:
+    recommender = Recommender(settings or ModelSettings())
+    events = [Event(f"u{n % 7}", f"i{n * n % 31}", ts=n, offset=n, event_id=n + 1) for n in range(300)]
+    feed(recommender, events)
+    recommender.catalogue.set_item("i4", available=False)
+    return recommender
+
+
+def test_every_number_comes_back() -> None:
+    recommender = learned()
+    store = Store()
+    store.commit(recommender)
+    other = store.into(Recommender(recommender.settings))
+    one, two = recommender._state, other._state
+    for name, before, after in (
+        ("totals", one.totals, two.totals),
+        ("popularity", one.popularity.total, two.popularity.total),
+        ("epochs", one.popularity.epochs, two.popularity.epochs),
+        ("mean", one.mf_mean, two.mf_mean),
+        ("blend", one.blend.weight, two.blend.weight),
+        ("its accumulators", one.blend.square, two.blend.square),
+    ):
+        assert np.array_equal(before, after), name
+    assert other.actions.names == recommender.actions.names
+    assert other.catalogue.next_number == recommender.catalogue.next_number
+    assert other.catalogue.unavailable == {"i4"}
+
+
+def test_the_most_popular_items_come_back_by_number() -> None:
+    recommender = learned()
+    data = meta_row.dump(recommender._state, recommender.actions, recommender.catalogue)
+    other = Recommender(recommender.settings)
+    tops = meta_row.load(data, other._state, other.actions, other.catalogue)
+    popularity = recommender._state.popularity
+    numbers = recommender._state.items.number
+    expected = np.where(popularity.top >= 0, numbers[popularity.top], -1)
+    assert np.array_equal(tops, expected)
+    assert (tops >= 0).any()
+
+
+def test_a_row_of_other_settings_is_refused() -> None:
+    recommender = learned()
+    other = Recommender(ModelSettings(popularity=PopularitySettings(half_lives=(100, 0))))
+    data = dict(recommender.take_dirty().meta)[META]
+    with pytest.raises(ValueError, match="other settings"):
+        meta_row.load(data, other._state, other.actions, other.catalogue)
+
+
+def test_what_is_no_row_is_refused() -> None:
+    other = Recommender(ModelSettings())
+    with pytest.raises(msgspec.MsgspecError):
+        meta_row.load(b"\xc1 no", other._state, other.actions, other.catalogue)

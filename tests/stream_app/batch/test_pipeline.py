@@ -1,0 +1,516 @@
+"""What becomes of a batch: lists, tombstones, dead letters, and what they promise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from models.base import Bool, EventBatch
+from models.pipeline.recommender import Recommender
+from stream_app.batch import refusals
+from stream_app.batch.pipeline import MAX_BATCH, Pipeline, Processed
+from stream_app.errors import UsageError
+from stream_app.settings import load
+from tests.records import APPENDED, Read, event
+
+
+class Stored:
+    """A state in memory: what commits wrote, and what the pipeline loads."""
+
+    def __init__(self) -> None:
+        self.users: dict[tuple[int, str], bytes] = {}
+        self.items: dict[bytes, bytes] = {}
+        self.meta: dict[bytes, bytes] = {}
+        self.loaded: list[str] = []
+
+    def load_users(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
+        self.loaded += user_ids
+        return [self.users.get((partition, user)) for user in user_ids]
+
+    def commit(self, recommender: Recommender) -> None:
+        delta = recommender.take_dirty()
+        for partition, user, row in delta.users:
+            _put(self.users, (partition, user), row)
+        for key, row in delta.items:
+            _put(self.items, key, row)
+        self.meta.update(delta.meta)
+        recommender.mark_clean()
+
+
+def _put(rows: dict[Any, bytes], key: Any, row: bytes | None) -> None:
+    if row is None:
+        rows.pop(key, None)
+    else:
+        rows[key] = row
+
+
+class Worker:
+    """A pipeline over a state; `restart` forgets all that was not committed."""
+
+    def __init__(self, partitions: int = 1, **overrides: Any) -> None:
+        self.settings = load({f"{name.replace('__', '.')}": value for name, value in overrides.items()})
+        self.partitions = partitions
+        self.state = Stored()
+        self.restart()
+
+    def restart(self) -> None:
+        s = self.settings
+        self.recommender = Recommender(s.models, weights=s.events.weights, seed=s.seed)
+        self.recommender.load(self.state.items.items(), self.state.meta.items())
+        self.pipeline = Pipeline(
+            s, self.recommender, self.state.load_users, partitions=self.partitions, clock=lambda: 50.0
+        )
+
+    def process(self, *records: Read, **options: Any) -> Processed:
+        return self.pipeline.process(records, received_ms=40.0, **options)
+
+    def commit(self) -> None:
+        self.state.commit(self.recommender)
+
+
+def at(offset: int, user: str, item: str | None = None, kind: str = "click", **more: Any) -> Read:
+    place = {name: more.pop(name) for name in ("partition", "topic", "key") if name in more}
+    value = event(user, item, kind, ts=more.pop("ts", offset), **more)
+    return Read(value, offset=offset, timestamp=APPENDED + offset, **place)
+
+
+def read_lists(out: Processed) -> list[dict[str, Any]]:
+    return [json.loads(one.value) for one in out.recommendations if one.value is not None]
+
+
+def brief(out: Processed) -> list[tuple[Any, ...]]:
+    """(user, revision, events, sources) of each list; (user,) of each tombstone."""
+    return [
+        (one.user_id,)
+        if one.value is None
+        else (one.user_id, (r := json.loads(one.value))["revision"], r["events"], r["sources"])
+        for one in out.recommendations
+    ]
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+class TestLists:
+    def test_each_touched_user_gets_one_list_after_their_last_event(self, worker: Worker) -> None:
+        out = worker.process(at(0, "a", "x"), at(1, "b", "y"), at(2, "a", "z"))
+        assert brief(out) == [("b", 1, 1, {"events-0": 1}), ("a", 2, 2, {"events-0": 2})]
+        assert out.counts["accepted"] == 3
+        assert out.counts["lists"] == 2
+        assert out.taken == 3
+
+    def test_a_record_says_what_it_rests_on(self, worker: Worker) -> None:
+        worker.process(at(0, "b", "y"), at(1, "b", "z"))
+        (record,) = read_lists(worker.process(at(2, "a", "x", ts=77)))
+        assert record["v"] == 1
+        assert {i["item_id"] for i in record["items"]} == {"y", "z"}
+        assert [i["score"] for i in record["items"]] == sorted(
+            (i["score"] for i in record["items"]), reverse=True
+        )
+        assert record["event_ts"] == 77
+        assert (record["published_ts"], record["latency_ms"]) == (50, 10.0)
+        assert (record["models"], record["arm"], record["reason"]) == ({}, "default", "event")
+
+    def test_a_list_counts_the_freshness_of_every_event_that_it_is_first_to_show(
+        self, worker: Worker
+    ) -> None:
+        (first,) = worker.process(at(0, "a", "x"), at(1, "a", "y")).recommendations
+        (second,) = worker.process(at(2, "a", "z")).recommendations
+        assert first.append_ms == [APPENDED, APPENDED + 1]
+        assert second.append_ms == [APPENDED + 2]
+        assert first.received_ms == 40.0
+
+    def test_sources_cover_the_duplicates_at_the_end(self, worker: Worker) -> None:
+        out = worker.process(
+            at(0, "a", "x", event_id="1"), at(1, "a", "y", event_id="2"), at(2, "a", "x", event_id="1")
+        )
+        assert brief(out) == [("a", 2, 2, {"events-0": 2})]
+        assert out.counts["duplicate"] == 1
+
+    def test_a_user_with_nothing_but_duplicates_gets_no_list(self, worker: Worker) -> None:
+        worker.process(at(0, "a", "x", event_id="1"))
+        out = worker.process(at(1, "a", "x", event_id="1"))
+        assert out.recommendations == []
+        assert out.counts["duplicate"] == 1
+
+    def test_a_late_event_gets_a_list(self) -> None:
+        worker = Worker(models__sequence__length=4)
+        worker.process(*(at(n, "a", f"i{n}", ts=100 + n) for n in range(4)))
+        out = worker.process(at(4, "a", "old", ts=5))
+        assert out.counts["late"] == 1
+        assert brief(out) == [("a", 5, 5, {"events-0": 4})]
+
+    def test_one_list_per_event_where_the_settings_say_so(self) -> None:
+        worker = Worker(worker__one_list_per_event=True)
+        out = worker.process(at(0, "a", "x"), at(1, "a", "y"), at(2, "b", "z"), at(3, "a", "z"))
+        assert brief(out) == [
+            ("a", 1, 1, {"events-0": 0}),
+            ("a", 2, 2, {"events-0": 1}),
+            ("b", 1, 1, {"events-0": 2}),
+            ("a", 3, 3, {"events-0": 3}),
+        ]
+
+    def test_coalescing_makes_one_list_a_user_and_says_so(self) -> None:
+        worker = Worker(worker__one_list_per_event=True)
+        out = worker.process(at(0, "a", "x"), at(1, "a", "y"), coalesce=True)
+        assert [(r["reason"], r["events"]) for r in read_lists(out)] == [("catch-up", 2)]
+
+    def test_learning_alone_makes_no_lists_and_learns_the_same(self) -> None:
+        events = [at(n, f"u{n % 3}", f"i{n % 5}", event_id=n) for n in range(30)]
+        silent, other = Worker(), Worker()
+        assert silent.process(*events, lists=False).recommendations == []
+        assert other.process(*events).recommendations != []
+        silent.commit(), other.commit()
+        assert silent.recommender.users.events(silent.recommender.users.slot("u1")) == 10
+        assert {key: row for key, row in silent.state.items.items() if key[:1] == b"c"} == {
+            key: row for key, row in other.state.items.items() if key[:1] == b"c"
+        }
+
+    def test_more_events_than_the_recommender_takes_at_once(self, worker: Worker) -> None:
+        events = [at(n, f"u{n % 7}", f"i{n % 50}") for n in range(MAX_BATCH + 11)]
+        out = worker.process(*events)
+        assert out.counts["accepted"] == MAX_BATCH + 11
+        assert sorted(one[2] for one in brief(out)) == sorted(
+            len(range(u, MAX_BATCH + 11, 7)) for u in range(7)
+        )
+
+    def test_an_empty_batch_is_nothing(self, worker: Worker) -> None:
+        out = worker.process()
+        assert (out.taken, out.recommendations, out.dead_letters) == (0, [], [])
+
+    def test_types_beyond_the_end_of_the_vocabulary_teach_too(self, worker: Worker) -> None:
+        out = worker.process(*(at(n, "a", f"i{n}", f"type {n}") for n in range(300)))
+        assert out.counts["accepted"] == 300
+
+
+class TestReasons:
+    def test_an_item_is_explained_by_the_title_of_another(self, worker: Worker) -> None:
+        worker.pipeline.apply_items(
+            [Read(json.dumps({"v": 1, "item_id": "x", "title": 'The "X"'}).encode(), key=b"x")]
+        )
+        worker.process(*(at(2 * n + i, f"u{n}", item) for n in range(4) for i, item in enumerate("xy")))
+        (record,) = read_lists(worker.process(at(99, "new", "x")))
+        (item,) = record["items"]
+        assert item["because"] == {"item_id": "x", "text": 'because of "The "X""'}
+
+    def test_without_a_title_the_id_stands_for_it(self, worker: Worker) -> None:
+        worker.process(*(at(2 * n + i, f"u{n}", item) for n in range(4) for i, item in enumerate("xy")))
+        (record,) = read_lists(worker.process(at(99, "new", "x")))
+        assert record["items"][0]["because"]["text"] == "because of item x"
+
+    def test_a_retired_item_is_not_listed(self, worker: Worker) -> None:
+        worker.process(at(0, "a", "x"), at(1, "a", "y"))
+        worker.pipeline.apply_items([Read(None, key=b"x")])
+        (record,) = read_lists(worker.process(at(2, "b", "z")))
+        assert [i["item_id"] for i in record["items"]] == ["y"]
+
+    def test_what_the_catalogue_said_before_an_item_s_first_event_counts(self, worker: Worker) -> None:
+        worker.pipeline.apply_items(
+            [Read(json.dumps({"item_id": "x", "available": False}).encode(), key=b"x")]
+        )
+        worker.process(at(0, "a", "x"), at(1, "a", "y"))
+        (record,) = read_lists(worker.process(at(2, "b", "z")))
+        assert [i["item_id"] for i in record["items"]] == ["y"]
+
+
+class TestErase:
+    def test_publishes_a_tombstone_and_starts_the_user_anew(self, worker: Worker) -> None:
+        out = worker.process(at(0, "a", "x"), at(1, "a", kind="erase"), at(2, "a", "y"), at(3, "b", "z"))
+        assert brief(out) == [("a",), ("a", 1, 1, {"events-0": 2}), ("b", 1, 1, {"events-0": 3})]
+        assert out.counts["erased"] == 1
+
+    def test_deletes_the_row_with_the_next_commit(self, worker: Worker) -> None:
+        worker.process(at(0, "a", "x"))
+        worker.commit()
+        worker.process(at(1, "a", kind="erase"))
+        worker.commit()
+        assert worker.state.users == {}
+
+    def test_of_a_user_whom_nobody_knows_publishes_a_tombstone(self, worker: Worker) -> None:
+        assert brief(worker.process(at(0, "ghost", kind="erase"))) == [("ghost",)]
+
+    def test_of_a_user_who_is_not_in_memory_deletes_the_row(self, worker: Worker) -> None:
+        worker.process(at(0, "a", "x"))
+        worker.commit()
+        worker.restart()
+        assert brief(worker.process(at(1, "a", kind="erase"))) == [("a",)]
+        worker.commit()
+        assert worker.state.users == {}
+
+    def test_counts_before_the_commit_has_taken_it(self, worker: Worker) -> None:
+        worker.process(at(0, "a", "x"))
+        worker.commit()
+        worker.process(at(1, "a", kind="erase"))
+        assert brief(worker.process(at(2, "a", "y"))) == [("a", 1, 1, {"events-0": 2})]
+        worker.commit()
+        worker.restart()
+        assert brief(worker.process(at(3, "a", "z"))) == [("a", 2, 2, {"events-0": 3})]
+
+    def test_twice_in_a_batch(self, worker: Worker) -> None:
+        out = worker.process(
+            at(0, "a", kind="erase"), at(1, "a", "x"), at(2, "a", kind="erase"), at(3, "a", kind="erase")
+        )
+        assert brief(out) == [("a",), ("a",), ("a",)]
+
+    def test_of_one_user_leaves_the_others_with_one_list(self, worker: Worker) -> None:
+        out = worker.process(at(0, "b", "x"), at(1, "a", kind="erase"), at(2, "b", "y"))
+        assert brief(out) == [("a",), ("b", 2, 2, {"events-0": 2})]
+
+    def test_before_duplicates_of_another_leaves_them_their_list(self, worker: Worker) -> None:
+        out = worker.process(
+            at(0, "b", "x", event_id="1"), at(1, "a", kind="erase"), at(2, "b", "x", event_id="1")
+        )
+        assert brief(out) == [("a",), ("b", 1, 1, {"events-0": 2})]
+
+
+class TestSeveralTopics:
+    def test_sources_name_each_topic_also_after_a_restart(self) -> None:
+        worker = Worker(topics__events=("clicks", "ratings"), partitions=4)
+        worker.process(
+            at(7, "a", "x", topic="clicks", partition=3), at(2, "a", "y", topic="ratings", partition=3)
+        )
+        worker.commit()
+        worker.restart()
+        out = worker.process(at(3, "a", "z", topic="ratings", partition=3))
+        assert brief(out) == [("a", 3, 3, {"clicks-3": 7, "ratings-3": 3})]
+        (again,) = worker.pipeline.refresh(["a"])
+        assert json.loads(again.value or b"")["sources"] == {"clicks-3": 7, "ratings-3": 3}
+
+    def test_a_duplicate_moves_no_position_of_the_row(self) -> None:
+        together, apart = Worker(), Worker()
+        events = [at(0, "a", "x", event_id="1"), at(1, "a", "x", event_id="1")]
+        together.process(*events)
+        for one in events:
+            apart.process(one)
+        together.commit(), apart.commit()
+        assert together.state.users == apart.state.users
+
+    def test_more_topics_than_a_row_has_room_for_are_refused(self) -> None:
+        with pytest.raises(UsageError, match="5 topics"):
+            Worker(topics__events=("a", "b", "c", "d", "e"))
+
+
+class TestMisrouted:
+    def test_a_record_through_another_partition_than_the_user_s_is_dead(self) -> None:
+        worker = Worker(partitions=2)
+        out = worker.process(at(0, "a", "x", partition=0), at(0, "a", "y", partition=1))
+        assert [(d.reason, d.field, d.record.partition) for d in out.dead_letters] == [
+            (refusals.MISROUTED, "user_id", 1)
+        ]
+        assert "partition 0" in out.dead_letters[0].detail
+        assert brief(out) == [("a", 1, 1, {"events-0": 0})]
+
+    def test_also_when_the_user_is_not_in_memory(self) -> None:
+        worker = Worker(partitions=3)
+        worker.process(at(0, "a", "x", partition=2))
+        worker.commit()
+        worker.restart()
+        out = worker.process(at(0, "a", "y", partition=0))
+        assert [d.reason for d in out.dead_letters] == [refusals.MISROUTED]
+        assert out.recommendations == []
+
+    def test_an_erase_through_another_partition_is_dead_and_the_list_stays_due(self) -> None:
+        worker = Worker(partitions=2)
+        out = worker.process(at(0, "a", "x", partition=0), at(0, "a", kind="erase", partition=1))
+        assert [d.reason for d in out.dead_letters] == [refusals.MISROUTED]
+        assert brief(out) == [("a", 1, 1, {"events-0": 0})]
+
+    def test_bad_records_are_counted_and_kept(self, worker: Worker) -> None:
+        bad = Read(b"{", offset=1)
+        out = worker.process(at(0, "a", "x"), bad)
+        assert [letter.record for letter in out.dead_letters] == [bad]
+        assert (out.counts["records"], out.counts["events"], out.counts["dead_letter"]) == (2, 1, 1)
+
+
+class TestRoom:
+    def test_a_batch_is_taken_as_far_as_its_users_fit(self) -> None:
+        worker = Worker(models__max_cached_users=16)
+        events = [at(n, f"u{n}", "x") for n in range(20)]
+        out = worker.process(*events)
+        assert out.taken == 16
+        assert out.counts["accepted"] == 16
+        assert worker.process(*events[16:]).taken == 0
+        worker.commit()
+        assert worker.process(*events[16:]).taken == 4
+
+    def test_users_of_the_batch_are_not_evicted_for_others(self) -> None:
+        worker = Worker(models__max_cached_users=16)
+        worker.process(*(at(n, f"u{n}", "x") for n in range(16)))
+        worker.commit()
+        worker.state.loaded.clear()
+        worker.process(at(16, "new", "x"), at(17, "u0", "y"))
+        assert worker.state.loaded == ["new"]
+
+    def test_a_small_cache_gives_the_same_state_as_a_large_one(self) -> None:
+        small = Worker(models__max_cached_users=16, worker__one_list_per_event=True)
+        large = Worker(worker__one_list_per_event=True)
+        rng = np.random.default_rng(3)
+        events = [at(n, f"u{rng.integers(60)}", f"i{rng.integers(30)}", event_id=n) for n in range(300)]
+        for worker in (small, large):
+            left = events
+            while left:
+                left = left[worker.process(*left[:25]).taken :]
+                worker.commit()
+        assert small.state.users == large.state.users
+        assert small.state.items == large.state.items
+
+    def test_dead_letters_beyond_the_cut_come_with_their_own_batch(self) -> None:
+        worker = Worker(models__max_cached_users=16)
+        events = [at(n, f"u{n}", "x") for n in range(17)]
+        out = worker.process(*events, Read(b"junk", offset=17))
+        assert (out.taken, out.dead_letters) == (16, [])
+
+
+class TestRefresh:
+    def test_lists_users_in_memory_anew_with_the_next_revision(self, worker: Worker) -> None:
+        worker.process(at(0, "a", "x"), at(1, "b", "y", ts=9))
+        out = worker.pipeline.refresh(["b", "nobody", "b"])
+        record = json.loads(out[0].value or b"")
+        assert [(one.user_id, one.revision, one.append_ms) for one in out] == [("b", 2, [])]
+        assert (record["reason"], record["events"], record["event_ts"]) == ("refresh", 1, 9)
+        assert record["sources"] == {"events-0": 1}
+
+    def test_of_nobody_is_nothing(self, worker: Worker) -> None:
+        assert worker.pipeline.refresh(["nobody"]) == []
+
+
+class Reranker:
+    """One that has nothing to say: its vectors are all zero."""
+
+    version = "7"
+    item_vectors = np.zeros((1, 2), np.float32)
+    item_bias = np.zeros(1, np.float32)
+
+    def rows(self, item_ids: Sequence[str]) -> Any:
+        return np.full(len(item_ids), -1, np.int32)
+
+    def plan(self, _users: Any, batch: EventBatch, *_: Any) -> Any:
+        self.zeros = np.zeros((len(batch), 2), np.float32)
+        return self
+
+    def finish(self, _accepted: Bool) -> Any:
+        return self.zeros, self.zeros
+
+    def current(self, _users: Any, slots: Any, *_: Any) -> Any:
+        return np.zeros((len(slots), 2), np.float32)
+
+
+class TestReranker:
+    def test_records_name_the_version_that_had_a_say(self, worker: Worker) -> None:
+        worker.recommender.set_reranker(Reranker())
+        (record,) = read_lists(worker.process(at(0, "a", "x")))
+        assert (record["models"], record["reason"]) == ({"transformer": "7"}, "event")
+
+    def test_records_say_when_it_was_skipped(self, worker: Worker) -> None:
+        worker.recommender.set_reranker(Reranker())
+        (record,) = read_lists(worker.process(at(0, "a", "x"), rerank=False, coalesce=True))
+        assert (record["models"], record["reason"]) == ({}, "catch-up, re-ranker skipped")
+
+
+# -- properties ----------------------------------------------------------------------------------------------
+def streams(*, erase: bool = True) -> st.SearchStrategy[list[Read]]:
+    """Records of one partition, with duplicates, late, broken and misrouted ones."""
+    kinds = ["click", "click", "rating", "skip", "broken", "misrouted"] + (["erase"] if erase else [])
+    one = st.tuples(
+        st.sampled_from("abc"),
+        st.sampled_from("vwxyz"),
+        st.sampled_from(kinds),
+        st.integers(0, 12),
+        st.integers(0, 50),
+    )
+    return st.lists(one, min_size=1, max_size=40).map(lambda rows: list(_records(rows)))
+
+
+def _records(rows: list[tuple[str, str, str, int, int]]) -> Iterator[Read]:
+    for offset, (user, item, kind, event_id, ts) in enumerate(rows):
+        if kind == "broken":
+            yield Read(b'{"user_id": 1.5}', offset=offset, key=user.encode())
+        elif kind == "misrouted":
+            yield at(offset, user, item, key=b"someone else")
+        else:
+            named = {"event_id": event_id} if event_id else {}
+            yield at(offset, user, None if kind == "erase" else item, kind, ts=ts, **named)
+
+
+def cut(records: list[Read], sizes: list[int]) -> Iterator[list[Read]]:
+    start = 0
+    for size in sizes:
+        yield records[start : start + size]
+        start += size
+    yield records[start:]
+
+
+cuts = st.lists(st.integers(0, 9), max_size=8)
+
+
+@given(streams(), cuts)
+@hypothesis_settings(max_examples=40, deadline=None)
+def test_every_record_is_covered(records: list[Read], sizes: list[int]) -> None:
+    worker, published, dead = Worker(), [], set()
+    for batch in cut(records, sizes):
+        out = worker.process(*batch)
+        published += out.recommendations
+        dead |= {letter.record.offset for letter in out.dead_letters}
+    newest = {one.user_id: json.loads(one.value) if one.value else None for one in published}
+    ids: dict[str, set[int]] = {}
+    owed: dict[str, list[int]] = {}
+    erased = set()
+    for record in records:
+        sent = json.loads(record.value or b"")
+        if sent["user_id"] == 1.5 or record.key == b"someone else":
+            assert record.offset in dead
+            continue
+        user, event_id = sent["user_id"], sent.get("event_id")
+        if sent["type"] == "erase":  # the tombstone stands for all that was before
+            erased.add(user)
+            ids[user], owed[user] = set(), []
+        elif event_id is None or event_id not in ids.setdefault(user, set()):
+            ids.setdefault(user, set()).add(event_id)
+            owed.setdefault(user, []).append(record.offset)
+    for user, offsets in owed.items():
+        if offsets:
+            assert newest[user]["sources"]["events-0"] >= max(offsets)
+            assert newest[user]["events"] == len(offsets)
+        else:
+            assert user in erased
+            assert newest[user] is None
+    assert newest.keys() == owed.keys()
+    assert len(dead) == sum(record.key != _key(record) for record in records)
+
+
+def _key(record: Read) -> bytes:
+    return str(json.loads(record.value or b"")["user_id"]).encode()
+
+
+@given(streams(), cuts, st.booleans())
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_with_one_list_per_event_nothing_depends_on_where_batches_are_cut_or_the_worker_restarted(
+    records: list[Read], sizes: list[int], restart: bool
+) -> None:
+    whole, parts = (Worker(worker__one_list_per_event=True) for _ in range(2))
+    expected = whole.process(*records)
+    whole.commit()
+    lists, letters = [], []
+    for batch in cut(records, sizes):
+        out = parts.process(*batch)
+        lists += out.recommendations
+        letters += [letter.record.offset for letter in out.dead_letters]
+        parts.commit()
+        if restart:
+            parts.restart()
+    assert [(one.user_id, one.value) for one in lists] == [
+        (one.user_id, one.value) for one in expected.recommendations
+    ]
+    assert letters == sorted(letter.record.offset for letter in expected.dead_letters)
+    assert parts.state.users == whole.state.users
+    assert parts.state.items == whole.state.items
+    assert parts.state.meta == whole.state.meta

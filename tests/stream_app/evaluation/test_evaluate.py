@@ -1,0 +1,177 @@
+"""`headrace evaluate` on a small file, and the run behind it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.family.registry import MODELS
+from producers.columns import Dataset, from_frame
+from stream_app import cli
+from stream_app.backtests.backtest import run as backtest
+from stream_app.commands.evaluate import models_of, seeds_of
+from stream_app.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError
+from stream_app.evaluation import evaluate
+from stream_app.evaluation.apart import ApartError
+from stream_app.evaluation.data import Stream, stream
+from stream_app.evaluation.evaluate import EvaluationError, Protocol, plan_of, run
+from stream_app.settings import EventSettings, load
+
+
+def rows(n: int = 600, users: int = 30, items: int = 25) -> pl.DataFrame:
+    """Users who take popular items more often than others, some twice."""
+    rng = np.random.default_rng(0)
+    item = np.minimum(rng.geometric(0.12, n), items)
+    return pl.DataFrame(
+        {
+            "who": [f"u{user}" for user in rng.integers(0, users, n)],
+            "what": [f"i{number}" for number in item],
+            "stars": rng.integers(1, 6, n).astype(float),
+            "at": np.arange(n) * 1000 + 1_000_000,
+        }
+    )
+
+
+def dataset() -> Dataset:
+    named = rows().rename({"who": "user", "what": "item", "stars": "value", "at": "ts"})
+    return from_frame(named.with_columns(type=pl.lit("rating")), name="planted", source="test")
+
+
+@pytest.fixture
+def events() -> Stream:
+    return stream(dataset(), EventSettings())
+
+
+def test_a_model_that_fails_is_a_row_that_says_why_and_the_others_go_on(events: Stream) -> None:
+    told: list[str] = []
+    lengths: list[int] = []
+    done = run(
+        events,
+        {"no-such": {}, "popularity": {"half_life": 100}},
+        Protocol("leave-one-out"),
+        seeds=(0, 1),
+        on_progress=lambda who, *_: told.append(who),
+        on_record=lambda so_far: lengths.append(len(so_far.records)),
+    )
+    assert lengths == [1, 2, 3, 4]
+    assert [(r["model"], r["seed"]) for r in done.records] == [
+        ("no-such", 0),
+        ("no-such", 1),
+        ("popularity", 0),
+        ("popularity", 1),
+    ]
+    assert "there is no model 'no-such'" in done.records[0]["error"]
+    assert done.records[2]["error"] is None
+    assert done.records[2]["hr@10"] == done.records[3]["hr@10"] > 0.0
+    assert {"popularity, seed 0", "popularity, seed 1"} <= set(told)
+
+
+def test_a_prequential_run_counts_as_a_backtest_does(events: Stream) -> None:
+    report = backtest(dataset(), load({"models.max_items": 5000}), transformer=False)
+    plan = plan_of(events, Protocol("prequential"))
+    assert len(plan.questions) == report.scored
+    counted = {why: n for why, n in report.unscored.items() if n}
+    assert {why: n for why, n in plan.unscored.items() if n} == counted
+
+
+def test_a_stream_without_a_question_is_told() -> None:
+    short = stream(dataset(), EventSettings(), limit=3)
+    with pytest.raises(EvaluationError, match="none of its 3 events"):
+        plan_of(short, Protocol("leave-one-out"))
+
+
+def test_without_the_baseline_there_is_no_table(events: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ApartError("its process was ended by SIGKILL")
+
+    monkeypatch.setattr(evaluate.apart, "call", broken)
+    with pytest.raises(EvaluationError, match=r"baseline.*SIGKILL"):
+        run(events, {"popularity": {}}, Protocol("temporal"))
+
+
+class TestCommand:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        path = tmp_path / "events.csv"
+        rows().write_csv(path)
+        return path
+
+    @pytest.mark.parametrize("protocol", ["leave-one-out", "temporal", "prequential"])
+    def test_it_prints_a_table_and_writes_it_with_plots(
+        self, file: Path, protocol: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = file.parent / "out"
+        words = ["--data", str(file), "--map", "user=who,item=what,value=stars,ts=at", "--protocol", protocol]
+        words += ["--models", "popularity", "--every", "100", "--out", str(out), "--k", "5"]
+        assert cli.run(["evaluate", *words]) == EXIT_OK
+        assert "popularity" in capsys.readouterr().out
+        (record,) = json.loads((out / "table.json").read_text())
+        assert record["model"] == "popularity"
+        assert 0.0 < record["ndcg@5"] < record["hr@5"] < 1.0
+        assert (out / "hit-rate.svg").exists()
+        assert (out / "along-the-stream.svg").exists() == (protocol == "prequential")
+
+    def test_a_folder_that_can_not_be_written_to_is_told_before_anything_is_learned(
+        self, file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["--data", str(file), "--protocol", "temporal", "--out", str(file / "out")]
+        assert cli.run(["evaluate", *words]) == EXIT_USAGE
+        assert "--out" in capsys.readouterr().err
+
+    def test_sampled_metrics_are_labelled(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = file.parent / "out"
+        words = [
+            "--data",
+            str(file),
+            "--map",
+            "user=who,item=what,value=stars,ts=at",
+            "--models",
+            "popularity",
+        ]
+        words += ["--protocol", "leave-one-out", "--negatives", "3", "--k", "2", "--out", str(out)]
+        assert cli.run(["evaluate", *words]) == EXIT_OK
+        assert "3 negatives, not a full ranking" in capsys.readouterr().out
+        assert json.loads((out / "table.json").read_text())[0]["ranking"] == "sampled: 3 negatives"
+
+    def test_a_failed_model_makes_the_exit_code_say_so(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        # known here, so that the command takes it; not in the fresh process, where it then fails
+        monkeypatch.setitem(MODELS, "elsewhere", "nowhere:Model")
+        words = ["--data", str(file), "--map", "user=who,item=what,ts=at", "--protocol", "temporal"]
+        words += ["--models", "popularity,elsewhere", "--out", str(file.parent / "out")]
+        assert cli.run(["evaluate", *words]) == EXIT_FAILED
+        printed = capsys.readouterr().out
+        assert "elsewhere (seed 0) failed: ValueError: there is no model 'elsewhere'" in printed
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--models", "magic"], "there is no such model"),
+            (["--seeds", "1,x"], "needs whole numbers"),
+            (["--seeds", "1,1"], "needs different numbers"),
+            (["--set", "popularity.half_life=-1"], "--set popularity.half_life"),
+            (["--set", "magic.depth=3"], "needs MODEL.SETTING"),
+            (["--negatives", "9"], "is for leave-one-out"),
+            (["--on", "validation"], "asks for every event"),
+        ],
+    )
+    def test_what_can_not_be_is_refused(
+        self, file: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = ["evaluate", "--data", str(file), "--protocol", "prequential", *words]
+        assert cli.run(asked) == EXIT_USAGE
+        assert said in capsys.readouterr().err
+
+
+def test_all_models_are_those_of_the_registry_and_settings_are_for_one() -> None:
+    chosen = models_of("all", ["popularity.half_life=500"])
+    assert chosen.keys() == MODELS.keys()
+    assert chosen["popularity"] == {"half_life": "500"}
+    with pytest.raises(UsageError):
+        models_of("popularity", ["bpr.factors=3"])
+    assert seeds_of("3,1") == [3, 1]

@@ -1,0 +1,149 @@
+"""One model's examination against a slow one in plain Python, with popularity, whose lists anyone can make."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.base import F32, I32
+from models.family.contract import Content, Interactions
+from models.family.popularity import Popularity
+from models.family.protocols import Plan, leave_one_out, negatives, prequential, temporal
+from stream_app.evaluation import examine as examining
+from stream_app.evaluation.examine import Examination, Findings, examine
+from tests.models.family.planted import interactions
+
+K = 3
+streams = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8)), min_size=4, max_size=40)
+
+
+def examined(events: Interactions, plan: Plan, **options: Any) -> Findings:
+    items = int(events.item.max(initial=-1)) + 1
+    task = Examination("popularity", {}, 0, events, None, plan, np.eye(items), K, **options)
+    return examine(lambda _: None, task)
+
+
+def popular(learned: list[int], had: set[int]) -> list[int]:
+    counts = Counter(learned)
+    known = range(max(learned) + 1) if learned else ()
+    return sorted((i for i in known if i not in had), key=lambda i: (-counts[i], i))[:K]
+
+
+@settings(deadline=None)
+@given(stream=streams, every=st.integers(1, 9))
+def test_a_prequential_run_lists_what_was_popular_at_the_last_learning(
+    stream: list[tuple[int, int]], every: int
+) -> None:
+    hits, gain, scored = 0, 0.0, 0
+    for row, (user, item) in enumerate(stream):
+        had = {i for u, i in stream[:row] if u == user}
+        if had and item not in had:
+            best = popular([i for _, i in stream[: row // every * every]], had)
+            scored += 1
+            hits += item in best
+            gain += 1 / math.log2(best.index(item) + 2) if item in best else 0.0
+    events = interactions([u for u, _ in stream], [i for _, i in stream])
+    group = examined(events, prequential(events, every=every)).groups["all"]
+    assert group.lists.sum() == scored
+    assert group.sums["hr"].sum() == hits
+    assert group.sums["ndcg"].sum() == pytest.approx(gain)
+    assert group.sums["serendipity"].sum() == 0.0
+
+
+@settings(deadline=None)
+@given(stream=streams)
+def test_users_and_items_with_few_events_are_groups_of_their_own(stream: list[tuple[int, int]]) -> None:
+    events = interactions([u for u, _ in stream], [i for _, i in stream])
+    plan = temporal(events)
+    cut, learned = int(len(stream) * (0.8 + 0.1)), [i for _, i in stream[: int(len(stream) * 0.8)]]
+    expected: dict[str, dict[int, set[int]]] = {
+        "all": {},
+        "cold users": {},
+        "cold items": {},
+        "new users": {},
+    }
+    for user, item in stream[cut:]:
+        had = [i for u, i in stream[:cut] if u == user]
+        if item in had:
+            continue
+        names = ["all" if had else "new users"]
+        names += ["cold users"] if 0 < len(had) < 5 else []
+        names += ["cold items"] if had and learned.count(item) < 5 else []
+        for name in names:
+            expected[name].setdefault(user, set()).add(item)
+    groups = examined(events, plan).groups
+    for name, users in expected.items():
+        assert groups[name].users.tolist() == sorted(users)
+        for at, user in enumerate(groups[name].users.tolist()):
+            had = {i for u, i in stream[:cut] if u == user}
+            found = set(popular(learned, had)) & users[user]
+            assert groups[name].sums["recall"][at] == pytest.approx(len(found) / len(users[user]))
+
+
+def test_what_lists_are_like_is_measured_on_all_of_them() -> None:
+    events = interactions([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2], [0, 1, 2, 3, 0, 1, 4, 5, 0, 6, 7])
+    plan = leave_one_out(events)
+    figures = examined(events, plan).figures
+    # learned are item 0 with three events and item 1 with two
+    assert plan.stages[0].learn.tolist() == [0, 1, 4, 5, 8]
+    # so user 2 is given item 1, and the others, who had all that is known, nothing
+    assert figures["coverage"] == pytest.approx(1 / 8)
+    assert figures["arp"] == pytest.approx(2.0)
+    assert figures["novelty"] == pytest.approx(math.log2(5 / 2))
+    assert figures["gini"] == pytest.approx(7 / 8)
+    assert math.isnan(figures["diversity"])
+    assert math.isnan(figures["rmse"])
+
+
+def test_with_negatives_only_they_compete_and_a_tie_goes_against_the_target() -> None:
+    user = [u for u in range(6) for _ in range(3)]
+    item = [0, 1, 2, 0, 1, 2, 0, 1, 3, 0, 1, 3, 0, 1, 4, 0, 1, 5]
+    events = interactions(user, item)
+    plan = leave_one_out(events)
+    drawn = negatives(plan, events, 2)
+    group = examined(events, plan, negatives=drawn).groups["all"]
+    # tests were never learned: all candidates are unknown, so the target can't be listed
+    assert group.sums["hr"].sum() == 0.0
+    known = interactions([*user, 7, 7, 8], [*item, 2, 3, 2])
+    plan = leave_one_out(known)
+    drawn = np.tile(np.array([[3, 4]], np.int32), (6, 1))
+    found = examined(known, plan, negatives=drawn, keep_lists=True)
+    assert found.lists is not None
+    # item 2 has two events, item 3 one, and 4 is beyond the items that were learned
+    assert found.lists[0].tolist() == [2, 3, -1]
+
+
+class Stars(Popularity):
+    """Expects the item's code as a rating."""
+
+    name = "stars"
+
+    def rating(self, user: I32, item: I32) -> F32:
+        del user
+        return item.astype(np.float32)
+
+
+def test_expected_ratings_are_compared_with_those_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*_: Any, seed: int, content: Content | None) -> Stars:
+        return Stars(seed=seed, content=content)
+
+    monkeypatch.setattr(examining, "make", make)
+    monkeypatch.setattr(examining, "RatingModel", Stars)
+    events = interactions([0, 0, 0, 1, 1, 1], [1, 2, 3, 1, 2, 5], [1.0, 2.0, 4.0, 2.0, 3.0, 5.0])
+    figures = examined(events, leave_one_out(events)).figures
+    assert figures["rmse"] == pytest.approx(math.sqrt(0.5))
+    assert figures["mae"] == pytest.approx(0.5)
+    assert figures["rating_accuracy"] == pytest.approx(0.5)
+
+
+def test_lists_that_were_due_before_anything_was_learned_are_counted() -> None:
+    events = interactions([0] * 10, list(range(10)))
+    found = examined(events, prequential(events, every=4))
+    assert found.unlearned == 3
+    assert found.curve[0] == list(range(1, 11))

@@ -1,0 +1,267 @@
+"""The order of the commit protocol's steps, with everything around it played by fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stream_app.batch.pipeline import MAX_BATCH, Processed
+from stream_app.batch.refusals import DeadLetter
+from stream_app.settings import load
+from stream_app.worker.failpoints import Failpoints
+from stream_app.worker.freshness import WorkerMetrics
+from stream_app.worker.session import PipelineError, Session
+from stream_app.worker.suspects import Marker
+
+
+def record(offset: int, partition: int = 0) -> Any:
+    return SimpleNamespace(topic="events", partition=partition, offset=offset, timestamp_type=0)
+
+
+@dataclass
+class World:
+    """Plays reader, publisher, followers, store and pipeline; writes down what happens, in order."""
+
+    batches: list[list[Any]]
+    lag: int = 0
+    room: int = 10**9
+    dirty: int = 0
+    breaks: Callable[[Any], bool] = lambda _record: False
+    events: list[Any] = field(default_factory=list)
+    offsets: dict[tuple[str, int], int] = field(default_factory=lambda: {("events", 0): 0})
+    paused: bool = False
+    owes_rows: bool = False
+    whole: list[bool] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)
+    options: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.left = self.room
+        self.reader = SimpleNamespace(
+            offsets=dict(self.offsets),
+            poll=self.poll,
+            lag=lambda: self.lag,
+            facts=SimpleNamespace(ids={"events": "id"}),
+            commit_group=self.commit_group,
+        )
+        self.publisher = SimpleNamespace(
+            recommendations=self.recommendations,
+            dead_letters=self.dead_letters,
+            acknowledged=self.acknowledged,
+        )
+        recommender = SimpleNamespace(
+            dirty_bytes=self.dirty,
+            take_dirty=self.take_dirty,
+            owes_rows=self.owes_rows,
+            mark_clean=lambda: self.events.append("clean"),
+            metrics=dict,
+            users=(),
+        )
+        decoder = SimpleNamespace(decode=self.decode)
+        self.pipeline = SimpleNamespace(process=self.process, recommender=recommender, decoder=decoder)
+        self.store = SimpleNamespace(offsets={("events", 0): 0}, commit=self.commit)
+        self.between = SimpleNamespace(
+            apply=self.nothing,
+            touched=lambda users: list(users),
+            refresh_is_due=False,
+            items_done={},
+            publish_refreshed=self.nothing,
+        )
+
+    async def nothing(self) -> None: ...
+
+    async def poll(self, limit: int) -> list[Any]:
+        self.limits.append(limit)
+        return self.batches.pop(0) if self.batches else []
+
+    def decode(self, records: Sequence[Any], received_ms: float) -> Any:
+        self.events.append(("decoded", [r.offset for r in records]))
+        return SimpleNamespace(records=records, received_ms=received_ms)
+
+    def process(self, records: Sequence[Any], **options: Any) -> Processed:
+        self.options.append(options)
+        if any(map(self.breaks, records)):
+            raise ZeroDivisionError("a model broke")
+        taken = min(len(records), self.left)
+        self.left -= taken
+        self.events.append(("learned", [r.offset for r in records[:taken]]))
+        return Processed(taken, counts=Counter())
+
+    async def recommendations(self, _lists: Any, *, log_append: bool) -> None:  # noqa: ARG002
+        self.events.append("sent")
+
+    async def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        self.events += [("dead", letter.record.offset, letter.reason) for letter in letters]
+
+    async def acknowledged(self) -> None:
+        self.events.append("acknowledged")
+
+    def take_dirty(self, *, whole: bool) -> str:
+        self.whole.append(whole)
+        return "changes"
+
+    def commit(self, changes: Any, offsets: Mapping[Any, int], ids: Mapping[str, str]) -> int:
+        assert (changes, ids) == ("changes", {"events": "id"})
+        self.left = self.room
+        self.events.append(("committed", offsets["events", 0]))
+        return 100
+
+    async def commit_group(self, offsets: Mapping[Any, int]) -> None:
+        self.events.append(("told", offsets["events", 0]))
+
+
+def run(world: World, directory: Path, marker: Marker | None = None, **settings: Any) -> list[Any]:
+    """Let a session work until every batch was polled, then finish; what happened."""
+    overrides = {
+        "worker.commit_s": 1000,
+        **{name.replace("__", "."): value for name, value in settings.items()},
+    }
+    if marker is None:
+        marker = Marker(directory)
+        marker.start(world.offsets)
+
+    async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    async def work() -> None:
+        session = Session(
+            load(overrides), world.store, world.pipeline, world.reader, world.publisher,
+            SimpleNamespace(paused=world.paused), world.between, marker, WorkerMetrics(), Failpoints(), in_thread,
+        )  # fmt: skip
+        turns = 0
+
+        def go_on() -> bool:
+            nonlocal turns
+            turns += 1
+            return (bool(world.batches) or session.reads_ahead) and turns < 20
+
+        await session.work(go_on)
+        await session.finish()
+        await session.close()
+
+    asyncio.run(work())
+    return world.events
+
+
+def test_a_commit_waits_for_the_acknowledgements_and_a_batch_does_not(tmp_path: Path) -> None:
+    world = World([[record(0), record(1)], [record(2)]])
+    assert run(world, tmp_path) == [
+        ("learned", [0, 1]), "sent", ("learned", [2]), "sent",
+        "acknowledged", ("committed", 3), "clean", ("told", 3),
+    ]  # fmt: skip
+
+
+def test_the_first_thing_that_is_ever_committed_is_where_reading_began(tmp_path: Path) -> None:
+    world = World([])
+    world.store.offsets = {}
+    assert run(world, tmp_path) == ["acknowledged", ("committed", 0), "clean", ("told", 0)]
+
+
+def test_without_anything_new_nothing_is_committed(tmp_path: Path) -> None:
+    assert run(World([[], []]), tmp_path) == []
+
+
+def test_the_last_commit_leaves_no_rows_to_be_made_whole(tmp_path: Path) -> None:
+    world = World([[record(0)], [record(1)]])
+    run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+    assert world.whole == [False, False]
+    world = World([[record(0)], [record(1)]], owes_rows=True)
+    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+    assert world.whole == [False, False, True]
+    assert [event for event in events if event[0] == "committed"] == [
+        ("committed", 1),
+        *2 * [("committed", 2)],
+    ]
+
+
+def test_a_commit_is_due_when_its_time_has_come(tmp_path: Path) -> None:
+    world = World([[record(0)], [record(1)]])
+    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+    assert [event for event in events if event[0] == "committed"] == [("committed", 1), ("committed", 2)]
+
+
+def test_a_commit_is_due_when_enough_is_dirty(tmp_path: Path) -> None:
+    world = World([[record(0)], [record(1)]], dirty=1 << 20)
+    events = run(world, tmp_path, worker__commit_bytes=1 << 20, worker__commit_share=1.0)
+    assert [event for event in events if event[0] == "committed"] == [("committed", 1), ("committed", 2)]
+
+
+def test_commits_leave_most_of_the_time_to_the_events(tmp_path: Path) -> None:
+    """Everything is due at once, but the next commit may not come before a hundred times the last one's time."""
+    world = World([[record(n)] for n in range(3)], dirty=1 << 30)
+    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1e-9)
+    assert [event for event in events if event[0] == "committed"] == [("committed", 1), ("committed", 3)]
+
+
+def test_where_users_find_no_room_the_rest_of_the_batch_comes_after_a_commit(tmp_path: Path) -> None:
+    world = World([[record(n) for n in range(5)]], room=2)
+    events = [event for event in run(world, tmp_path) if event[0] in ("learned", "committed")]
+    assert events == [
+        ("learned", [0, 1]), ("committed", 2), ("learned", [2, 3]), ("committed", 4), ("learned", [4]), ("committed", 5),  # noqa: E501
+    ]  # fmt: skip
+
+
+def test_after_something_unexpected_nothing_is_written_and_the_message_names_the_records(
+    tmp_path: Path,
+) -> None:
+    world = World([[record(0)], [record(1), record(2)]], breaks=lambda one: one.offset == 2)
+    with pytest.raises(
+        PipelineError, match="events-0 offsets 1 to 2 could not be processed: ZeroDivisionError"
+    ):
+        run(world, tmp_path)
+    assert world.events == [("learned", [0]), "sent"]
+
+
+def test_a_culprit_goes_to_the_dead_letters_and_its_batch_is_learned_without_it(tmp_path: Path) -> None:
+    marker = Marker(tmp_path)
+    marker.start({("events", 0): 0})
+    marker.blame("events/0/1", "Traceback …")
+    world = World([[record(0), record(1), record(2)]], breaks=lambda one: one.offset == 1)
+    events = run(world, tmp_path, marker)
+    assert events[:2] == [("dead", 1, "pipeline_error"), ("learned", [0, 2])]
+    assert ("committed", 3) in events
+    assert marker.culprits == {}
+
+
+def test_a_batch_of_culprits_alone_is_committed_too(tmp_path: Path) -> None:
+    marker = Marker(tmp_path)
+    marker.start({("events", 0): 0})
+    marker.blame("events/0/0", "Traceback …")
+    assert ("committed", 1) in run(World([[record(0)]]), tmp_path, marker)
+
+
+@pytest.mark.parametrize(
+    ("lag", "limit", "rerank", "coalesce"),
+    [(0, 2000, True, False), (50, MAX_BATCH, True, True), (100, MAX_BATCH, False, True)],
+)
+def test_lag_sheds_lists_first_and_the_reranker_second(
+    tmp_path: Path, lag: int, limit: int, rerank: bool, coalesce: bool
+) -> None:
+    world = World([[record(0)]], lag=lag)
+    run(world, tmp_path, worker__lag_coalesce=50, worker__lag_skip_rerank=100)
+    assert world.limits[0] == limit
+    assert (world.options[0]["rerank"], world.options[0]["coalesce"]) == (rerank, coalesce)
+
+
+def test_a_paused_worker_polls_nothing(tmp_path: Path) -> None:
+    world = World([[record(0)]], paused=True)
+    assert run(world, tmp_path, worker__poll_ms=1) == []
+    assert world.limits == []
+
+
+def test_behind_the_next_batch_is_decoded_while_one_is_worked_on_and_nothing_is_committed_of_it(
+    tmp_path: Path,
+) -> None:
+    world = World([[record(0)], [record(1)]], lag=5000)
+    events = run(world, tmp_path)
+    assert events.index(("decoded", [1])) < events.index(("learned", [1]))
+    assert ("decoded", [0]) not in events  # nothing came before it
+    assert [e[1] for e in events if e[0] == "committed"][-1] == 2
+    assert world.options[1]["decoded"].records == [record(1)]
