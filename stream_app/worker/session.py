@@ -74,6 +74,7 @@ class Session:
         self._moved = False
         self._committed_at = time.monotonic()
         self._not_before = 0.0
+        self._polled_at = 0.0
         self._figures_at = 0.0
         self._telling: asyncio.Task[None] | None = None
         self._careful = marker.restarts >= settings.worker.restarts_before_bisect
@@ -124,9 +125,12 @@ class Session:
     # -- step 2 ----------------------------------------------------------------------------------------------
     async def _poll(self) -> list[ConsumerRecord]:
         self._reach("2-before")
+        if (early := self._polled_at + self._worker.linger_ms / 1000 - time.monotonic()) > 0:
+            await asyncio.sleep(early)
         coalesce = self._lag() >= self._worker.lag_coalesce
         records = await self._reader.poll(MAX_BATCH if coalesce else self._worker.batch_events)
         if records:
+            self._polled_at = time.monotonic()
             self._reach("2-after")
         return records
 
