@@ -36,6 +36,8 @@ PIPELINE_ERROR = "pipeline_error"
 
 class PipelineError(HeadraceError):
     """Something unexpected happened while records were processed."""
+SOON = 48
+"""A batch of so many events is about as cheap, an event, as a larger one."""
 
 
 class Session:
@@ -127,12 +129,18 @@ class Session:
         self._reach("2-before")
         if (early := self._polled_at + self._worker.linger_ms / 1000 - time.monotonic()) > 0:
             await asyncio.sleep(early)
-        coalesce = self._lag() >= self._worker.lag_coalesce
-        records = await self._reader.poll(MAX_BATCH if coalesce else self._worker.batch_events)
+        records = await self._reader.poll(self._limit(self._lag()))
         if records:
             self._polled_at = time.monotonic()
             self._reach("2-after")
         return records
+
+    def _limit(self, lag: int) -> int:
+        """Records of the next batch at most: nothing of a batch is published before all of it is done, so that small
+        ones are sooner out, and large ones are cheaper where much waits."""
+        if lag >= self._worker.lag_coalesce:
+            return MAX_BATCH
+        return min(self._worker.batch_events, max(SOON, lag // 8))
 
     def _lag(self) -> int:
         """Records that wait, in the log or in memory."""
