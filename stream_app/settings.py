@@ -127,7 +127,7 @@ class WorkerSettings(Section):
     batch_events: int = Field(2000, ge=1, le=5000)
     poll_ms: int = Field(20, ge=1, description="longest wait of one fetch")
     linger_ms: float = Field(
-        8.0, ge=0, le=1000, description="time between two fetches at least: batches of one or two events are dear"
+        5.0, ge=0, le=1000, description="time between two fetches at least: tiny batches are dear"
     )
     commit_s: float = Field(5.0, gt=0, description="events of so long are redone from the log after a crash")
     commit_bytes: int = Field(32 << 20, ge=1 << 16, description="about so much is written at once")

@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 
 FIGURES_S = 1.0
 PIPELINE_ERROR = "pipeline_error"
+SOON = 48
+"""A batch of so many events is about as cheap, an event, as a larger one."""
 
 
 class PipelineError(HeadraceError):
     """Something unexpected happened while records were processed."""
-SOON = 48
-"""A batch of so many events is about as cheap, an event, as a larger one."""
 
 
 class Session:
