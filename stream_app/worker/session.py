@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 FIGURES_S = 1.0
 PIPELINE_ERROR = "pipeline_error"
-SOON = 48
-"""A batch of so many events is about as cheap, an event, as a larger one."""
+SOON = 96
+"""A batch of so many events is about as cheap, an event, as a larger one: some 50 ms of work."""
 
 
 class PipelineError(HeadraceError):
