@@ -73,7 +73,7 @@ class PopularitySettings(Section):
     """Decayed popularity; a half-life is in accepted events, 0 means no decay."""
 
     half_lives: tuple[int, ...] = (100, 500, 5000, 0)
-    candidates: int = Field(32, ge=1, le=256, description="taken from each half-life before the blend")
+    candidates: int = Field(12, ge=1, le=256, description="taken from each half-life before the blend")
 
 
 class BiasedMFSettings(Section):
@@ -140,7 +140,7 @@ class ModelSettings(Section):
 
     max_items: int = Field(200_000, ge=16, le=5_000_000)
     max_cached_users: int = Field(100_000, ge=16)
-    candidates: int = Field(100, ge=10, le=2000, description="taken from co-visitation before the blend")
+    candidates: int = Field(64, ge=10, le=2000, description="taken from co-visitation before the blend")
     dense_candidates: int = Field(
         0, ge=0, le=500, description="taken from each model that scores every item (0: none)"
     )

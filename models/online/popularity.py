@@ -22,7 +22,7 @@ TOP = 256
 class Popularity(NamedTuple):
     """P half-lives, S item slots."""
 
-    mass: F64  # [S, P], in units of 2^(base / half-life)
+    mass: F64  # [S, P], in units of 2^(base / half-life); a half-life after the other in memory
     total: F64  # [P]
     base: I64  # [P] clock that the units count from
     epochs: I32  # [P] rescalings so far
@@ -34,7 +34,7 @@ def create(half_lives: tuple[int, ...], slots: int) -> Popularity:
     """Empty counts for `slots` items."""
     p = len(half_lives)
     return Popularity(
-        mass=np.zeros((slots, p)),
+        mass=np.zeros((slots, p), order="F"),
         total=np.zeros(p),
         base=np.zeros(p, np.int64),
         epochs=np.zeros(p, np.int32),

@@ -50,7 +50,7 @@ def fitted(state: State, items: ItemColumns) -> State:
 
 def popularity_with(table: Popularity, slots: int) -> Popularity:
     """Popularity with room for so many slots."""
-    mass = np.zeros((slots, table.mass.shape[1]))
+    mass = np.zeros((slots, table.mass.shape[1]), order="F")
     mass[: len(table.mass)] = table.mass
     return table._replace(mass=mass)
 

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 FIGURES_S = 1.0
 PIPELINE_ERROR = "pipeline_error"
+SOON = 96
+"""A batch of so many events is about as cheap, an event, as a larger one: some 50 ms of work."""
 
 
 class PipelineError(HeadraceError):
@@ -74,6 +76,7 @@ class Session:
         self._moved = False
         self._committed_at = time.monotonic()
         self._not_before = 0.0
+        self._polled_at = 0.0
         self._figures_at = 0.0
         self._telling: asyncio.Task[None] | None = None
         self._careful = marker.restarts >= settings.worker.restarts_before_bisect
@@ -124,11 +127,20 @@ class Session:
     # -- step 2 ----------------------------------------------------------------------------------------------
     async def _poll(self) -> list[ConsumerRecord]:
         self._reach("2-before")
-        coalesce = self._lag() >= self._worker.lag_coalesce
-        records = await self._reader.poll(MAX_BATCH if coalesce else self._worker.batch_events)
+        if (early := self._polled_at + self._worker.linger_ms / 1000 - time.monotonic()) > 0:
+            await asyncio.sleep(early)
+        records = await self._reader.poll(self._limit(self._lag()))
         if records:
+            self._polled_at = time.monotonic()
             self._reach("2-after")
         return records
+
+    def _limit(self, lag: int) -> int:
+        """Records of the next batch at most: nothing of a batch is published before all of it is done, so that small
+        ones are sooner out, and large ones are cheaper where much waits."""
+        if lag >= self._worker.lag_coalesce:
+            return MAX_BATCH
+        return min(self._worker.batch_events, max(SOON, lag // 8))
 
     def _lag(self) -> int:
         """Records that wait, in the log or in memory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from stream_app.batch.refusals import DeadLetter
 from stream_app.settings import load
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.freshness import WorkerMetrics
-from stream_app.worker.session import PipelineError, Session
+from stream_app.worker.session import SOON, PipelineError, Session
 from stream_app.worker.suspects import Marker
 
 
@@ -40,6 +41,7 @@ class World:
     owes_rows: bool = False
     whole: list[bool] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
+    polled_at: list[float] = field(default_factory=list)
     options: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -79,6 +81,7 @@ class World:
 
     async def poll(self, limit: int) -> list[Any]:
         self.limits.append(limit)
+        self.polled_at.append(time.monotonic())
         return self.batches.pop(0) if self.batches else []
 
     def decode(self, records: Sequence[Any], received_ms: float) -> Any:
@@ -239,7 +242,7 @@ def test_a_batch_of_culprits_alone_is_committed_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lag", "limit", "rerank", "coalesce"),
-    [(0, 2000, True, False), (50, MAX_BATCH, True, True), (100, MAX_BATCH, False, True)],
+    [(0, SOON, True, False), (50, MAX_BATCH, True, True), (100, MAX_BATCH, False, True)],
 )
 def test_lag_sheds_lists_first_and_the_reranker_second(
     tmp_path: Path, lag: int, limit: int, rerank: bool, coalesce: bool
@@ -248,6 +251,20 @@ def test_lag_sheds_lists_first_and_the_reranker_second(
     run(world, tmp_path, worker__lag_coalesce=50, worker__lag_skip_rerank=100)
     assert world.limits[0] == limit
     assert (world.options[0]["rerank"], world.options[0]["coalesce"]) == (rerank, coalesce)
+
+
+@pytest.mark.parametrize(("lag", "limit"), [(8 * SOON + 80, SOON + 10), (8 * 3000, 2000)])
+def test_batches_grow_with_what_waits(tmp_path: Path, lag: int, limit: int) -> None:
+    world = World([[record(0)]], lag=lag)
+    run(world, tmp_path, worker__lag_coalesce=100_000)
+    assert world.limits[0] == limit
+
+
+def test_fetches_lie_apart(tmp_path: Path) -> None:
+    world = World([[record(0)], [record(1)]])
+    run(world, tmp_path, worker__linger_ms=30)
+    first, second = world.polled_at[:2]
+    assert second - first >= 0.03
 
 
 def test_a_paused_worker_polls_nothing(tmp_path: Path) -> None:
