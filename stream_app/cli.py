@@ -23,6 +23,7 @@ from stream_app.commands import (
     services,
     state,
     topics,
+    tune,
 )
 from stream_app.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, HeadraceError
 
@@ -43,6 +44,7 @@ for part in (
     producers,
     backtest,
     evaluate,
+    tune,
     consumers,
     models,
     state,

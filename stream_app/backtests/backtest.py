@@ -86,7 +86,12 @@ def every_list(user: I32, ts: I64, window_ms: int | None) -> Bool:
 
 
 class Backtest:
-    """One run; use it through `run`."""
+    """One run; use it through `run` where its report is all that is wanted.
+
+    Args:
+        baselines: also score each single source; without, a run costs half as much and its lists are the same.
+        block: events given to the recommender at a time, at most; None for `BLOCK`.
+    """
 
     def __init__(
         self,
@@ -96,10 +101,14 @@ class Backtest:
         transformer: bool,
         seed: int,
         window_ms: int | None,
+        *,
+        baselines: bool = True,
+        block: int | None = None,
     ) -> None:
         self.dataset, self.settings, self.seed, self.window_ms = dataset, settings, seed, window_ms
         self.n = len(dataset) if limit is None else min(limit, len(dataset))
-        self.recommender = new_recommender(settings, seed=seed, baselines=True)
+        self.baselines, self.block = baselines, BLOCK if block is None else block
+        self.recommender = new_recommender(settings, seed=seed, baselines=baselines)
         self.batches = DatasetBatches(dataset, settings, self.recommender)
         self.refresher: InlineRefresher | None = None
         if transformer and settings.models.transformer.enabled:
@@ -133,7 +142,7 @@ class Backtest:
         at = 0
         while at < self.n:
             due = self.refresher.due if self.refresher is not None else self.n + 1
-            stop = min(at + min(BLOCK, self.batches.most), self.n, due, self.along.window_end(at))
+            stop = min(at + min(self.block, self.batches.most), self.n, due, self.along.window_end(at))
             self.along.at = at
             for first, last, erased in self.batches.spans(at, stop):
                 if last > first:
@@ -184,7 +193,7 @@ class Backtest:
         rest = ~(marks.dropped | marks.first | marks.repeat)
         self.counts["disliked"] += int((marks.disliked & rest).sum())
         self.along.scored(start + np.flatnonzero(marks.scored), marks.rank[marks.scored])
-        hits = {name: hits for name, (hits, _) in self._baselines().items()}
+        hits = {name: hits for name, (hits, _) in self.sources().items()}
         self.along.sources(int(marks.scored.sum()), hits)
         self.along.weighed(stop, self.recommender.blend_weights())
 
@@ -233,9 +242,7 @@ class Backtest:
             diversity=_known(self.scorer.diversity()),
             diversity_basis=self.basis,
             lists=self.scorer.n_lists,
-            baselines={
-                name: Score.of(scored, hits, gain) for name, (hits, gain) in self._baselines().items()
-            },
+            baselines={name: Score.of(scored, hits, gain) for name, (hits, gain) in self.sources().items()},
             slices=[
                 slice_of("first 10 % of the stream", self.rank, self.scored, tenth),
                 slice_of("the other 90 %", self.rank, self.scored, ~tenth),
@@ -261,7 +268,10 @@ class Backtest:
             notes=self._notes(),
         )
 
-    def _baselines(self) -> dict[str, tuple[float, float]]:
+    def sources(self) -> dict[str, tuple[float, float]]:
+        """Hits and sum of NDCG of each single source so far; empty without baselines."""
+        if not self.baselines:
+            return {}
         counts = self.recommender.baseline_counts()
         if self.refresher is None:
             del counts["transformer"]
