@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.base import I32, I64, Bool, EventBatch
+from models.base import I32, I64, Bool, EventBatch, Outcome
 from models.metrics import lists as metrics
 from producers.columns import Dataset
 from stream_app.backtests import report as reports
@@ -90,8 +90,12 @@ class Backtest:
 
     Args:
         baselines: also score each single source; without, a run costs half as much and its lists are the same.
-        block: events given to the recommender at a time, at most; None for `BLOCK`.
+
+    Attributes:
+        process: what learns a block and makes its lists; who wants to look between its events puts another here.
     """
+
+    process: Callable[[EventBatch, Bool], Outcome]
 
     def __init__(
         self,
@@ -103,12 +107,12 @@ class Backtest:
         window_ms: int | None,
         *,
         baselines: bool = True,
-        block: int | None = None,
     ) -> None:
         self.dataset, self.settings, self.seed, self.window_ms = dataset, settings, seed, window_ms
         self.n = len(dataset) if limit is None else min(limit, len(dataset))
-        self.baselines, self.block = baselines, BLOCK if block is None else block
+        self.baselines = baselines
         self.recommender = new_recommender(settings, seed=seed, baselines=baselines)
+        self.process = self.recommender.process
         self.batches = DatasetBatches(dataset, settings, self.recommender)
         self.refresher: InlineRefresher | None = None
         if transformer and settings.models.transformer.enabled:
@@ -142,7 +146,7 @@ class Backtest:
         at = 0
         while at < self.n:
             due = self.refresher.due if self.refresher is not None else self.n + 1
-            stop = min(at + min(self.block, self.batches.most), self.n, due, self.along.window_end(at))
+            stop = min(at + min(BLOCK, self.batches.most), self.n, due, self.along.window_end(at))
             self.along.at = at
             for first, last, erased in self.batches.spans(at, stop):
                 if last > first:
@@ -171,7 +175,7 @@ class Backtest:
     def _learn(self, start: int, batch: EventBatch, wanted: Bool) -> None:
         stop = start + len(batch)
         with self.along.timed("learn and list"):
-            outcome = self.recommender.process(batch, wanted)
+            outcome = self.process(batch, wanted)
         user, item = self.dataset.user[start:stop], self.dataset.item[start:stop]
         with self.along.timed("score"):
             made = outcome.lists

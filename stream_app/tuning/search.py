@@ -171,7 +171,7 @@ class Study:
         deadline: float,
         clock: Callable[[], float],
         on_step: OnTrialStep | None = None,
-        on_trial: Callable[[Search], None] | None = None,
+        on_trial: Callable[[Search], object] | None = None,
     ) -> Search:
         """Try until there are `trials` in all, those of earlier runs counted, or the clock is at `deadline`.
 

@@ -102,7 +102,7 @@ def test_single_sources_that_are_not_scored_change_no_list(stream: Path) -> None
     data = tables.read(stream, {"user": "user_id", "item": "item_id"})
     settings = Settings()
     with_them = backtest.Backtest(data, settings, None, False, 0, None)
-    without = backtest.Backtest(data, settings, None, False, 0, None, baselines=False, block=11)
+    without = backtest.Backtest(data, settings, None, False, 0, None, baselines=False)
     reports = [with_them.run(None), without.run(None)]
     assert (with_them.rank == without.rank).all()
     assert reports[0].baselines
