@@ -23,6 +23,10 @@ from models.config import Section
 Arrays = dict[str, npt.NDArray[Any]]
 NOBODY = -1
 """Fills a history that is shorter than the others, in front; and a list that is short of items, at its end."""
+NOT_GIVEN: I32 = np.zeros(0, np.int32)
+"""Stands for a column of zeros of whatever length is right."""
+COLUMNS = ("user", "item", "value", "ts", "action", "scenario")
+"""Of `Interactions`, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +37,27 @@ class Interactions:
         user, item: codes, int32 [n].
         value: the rating, float32 [n]; NaN where there is none.
         ts: event time in ms UTC, int64 [n].
+        action, scenario: codes of what was done and of where (a domain, a surface), int32 [n]; all 0 where not given.
     """
 
     user: I32
     item: I32
     value: F32
     ts: I64
+    action: I32 = field(default_factory=lambda: NOT_GIVEN)
+    scenario: I32 = field(default_factory=lambda: NOT_GIVEN)
+
+    def __post_init__(self) -> None:
+        for name in ("action", "scenario"):
+            if getattr(self, name) is NOT_GIVEN:
+                object.__setattr__(self, name, np.zeros(len(self.user), np.int32))
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, index: Any) -> Interactions:
         """The rows at `index` (a slice, a mask or row numbers)."""
-        return Interactions(self.user[index], self.item[index], self.value[index], self.ts[index])
+        return Interactions(*(getattr(self, name)[index] for name in COLUMNS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +69,34 @@ class Queries:
         items: codes of the history, int32 [n, L], oldest first; NOBODY fills in front.
         values: ratings of the history, float32 [n, L]; NaN where there is none.
         ts: event times of the history in ms, int64 [n, L]; 0 in front.
+        actions, scenarios: codes of the history's events, int32 [n, L]; all 0 where not given.
     """
 
     user: I32
     items: I32
     values: F32
     ts: I64
+    actions: I32 = field(default_factory=lambda: NOT_GIVEN)
+    scenarios: I32 = field(default_factory=lambda: NOT_GIVEN)
+
+    def __post_init__(self) -> None:
+        for name in ("actions", "scenarios"):
+            if getattr(self, name) is NOT_GIVEN:
+                object.__setattr__(self, name, np.zeros(self.items.shape, np.int32))
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, index: Any) -> Queries:
         """The rows at `index`."""
-        return Queries(self.user[index], self.items[index], self.values[index], self.ts[index])
+        return Queries(
+            self.user[index],
+            self.items[index],
+            self.values[index],
+            self.ts[index],
+            self.actions[index],
+            self.scenarios[index],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ stood at any moment (`Timeline`, of a stream that is known whole), and what each
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from models.base import F32, I32, I64, Bool
-from models.family.contract import NOBODY, Interactions, Queries
+from models.base import I32, I64, Bool
+from models.family.contract import COLUMNS, NOBODY, Interactions, Queries
 
 
 class Histories:
@@ -21,25 +23,18 @@ class Histories:
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self._items: dict[int, list[int]] = {}
-        self._values: dict[int, list[float]] = {}
-        self._ts: dict[int, list[int]] = {}
+        self._events: dict[int, list[tuple[int, float, int, int, int]]] = {}
         self._had: dict[int, set[int]] = {}
 
     def add(self, events: Interactions) -> None:
         """Take in what users did."""
-        columns = zip(
-            events.user.tolist(), events.item.tolist(), events.value.tolist(), events.ts.tolist(), strict=True
-        )
-        for user, item, value, ts in columns:
-            self._items.setdefault(user, []).append(item)
-            self._values.setdefault(user, []).append(value)
-            self._ts.setdefault(user, []).append(ts)
+        columns = (getattr(events, name).tolist() for name in COLUMNS)
+        for user, item, *rest in zip(*columns, strict=True):
+            held = self._events.setdefault(user, [])
+            held.append((item, *rest))
             self._had.setdefault(user, set()).add(item)
-            if len(self._items[user]) > 2 * self.length:
-                del self._items[user][: -self.length]
-                del self._values[user][: -self.length]
-                del self._ts[user][: -self.length]
+            if len(held) > 2 * self.length:
+                del held[: -self.length]
 
     def had(self, user: int, item: int) -> bool:
         """Whether the user ever had the item."""
@@ -47,21 +42,30 @@ class Histories:
 
     def knows(self, user: int) -> bool:
         """Whether the user did anything yet."""
-        return user in self._items
+        return user in self._events
 
     def queries(self, users: I32) -> Queries:
         """The users as they stand, in this order; one who did nothing has an empty history."""
         n, length = len(users), self.length
-        items = np.full((n, length), NOBODY, np.int32)
-        values: F32 = np.full((n, length), np.nan, np.float32)
-        ts: I64 = np.zeros((n, length), np.int64)
+        queries = Queries(
+            users,
+            np.full((n, length), NOBODY, np.int32),
+            np.full((n, length), np.nan, np.float32),
+            np.zeros((n, length), np.int64),
+        )
+        shown: tuple[Any, ...] = (
+            queries.items,
+            queries.values,
+            queries.ts,
+            queries.actions,
+            queries.scenarios,
+        )
         for row, user in enumerate(users.tolist()):
-            held = self._items.get(user, ())[-length:]
+            held = self._events.get(user, ())[-length:]
             if held:
-                items[row, -len(held) :] = held
-                values[row, -len(held) :] = self._values[user][-length:]
-                ts[row, -len(held) :] = self._ts[user][-length:]
-        return Queries(users, items, values, ts)
+                for column, values in zip(shown, zip(*held, strict=True), strict=True):
+                    column[row, -len(held) :] = values
+        return queries
 
     def blocked(self, users: I32, n_items: int) -> Bool:
         """What each user already had, bool [n, n_items]."""
@@ -112,6 +116,8 @@ class Timeline:
             np.where(shown, self._events.item[at], NOBODY).astype(np.int32),
             np.where(shown, self._events.value[at], np.nan).astype(np.float32),
             np.where(shown, self._events.ts[at], 0),
+            np.where(shown, self._events.action[at], 0).astype(np.int32),
+            np.where(shown, self._events.scenario[at], 0).astype(np.int32),
         )
 
     def blocked(self, users: I32, before: I64, n_items: int) -> Bool:

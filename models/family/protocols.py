@@ -8,7 +8,7 @@ items of that history are not listed and not relevant; all other items compete (
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -78,7 +78,7 @@ def frequent(events: Interactions, least: int) -> tuple[Interactions, I32]:
     number = np.full(len(counts), NOBODY, np.int32)
     number[kept] = np.arange(len(kept))
     some = events.take(number[events.item] >= 0)
-    return Interactions(some.user, number[some.item], some.value, some.ts), kept
+    return replace(some, item=number[some.item]), kept
 
 
 def leave_one_out(events: Interactions, *, on: str = "test", learn_validation: bool = False) -> Plan:

@@ -26,6 +26,7 @@ MODELS: dict[str, str] = {
     "gru4rec": "models.family.recurrent:GRU4Rec",
     "lstm": "models.family.recurrent:LSTM",
     "sasrec": "models.family.sasrec:SASRec",
+    "unified": "models.family.unified:Unified",
 }
 """Name → module:class. A module is imported when its model is first asked for: torch is slow to load."""
 

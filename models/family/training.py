@@ -19,13 +19,12 @@ from torch import Tensor, nn
 
 from models.base import F32, I32, I64, Bool
 from models.config import Fraction, Section
-from models.family.contract import Arrays, Interactions, Model, Queries, chosen
+from models.family.contract import COLUMNS, Arrays, Interactions, Model, Queries, chosen
 from models.family.tables import Table
 from models.training.dropout import Noise
 
 WARM = 0.1
 """Share of a lesson's steps in which the rate rises."""
-COLUMNS = ("user", "item", "value", "ts")
 
 
 class NeuralSettings(Section):

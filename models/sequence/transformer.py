@@ -119,16 +119,13 @@ class Layer(nn.Module):
         return after
 
 
-class CausalTransformer(nn.Module):
-    """Query vectors for users, item vectors and biases for the tied softmax.
-
-    Item row 0 and action row 0 stand for whatever the model has not learned.
-    """
+class EventEncoder(nn.Module):
+    """Query vectors from events whose items have vectors already; action row 0 stands for what was not learned."""
 
     rotations: Tensor
     window: Tensor
 
-    def __init__(self, config: TransformerSettings, n_items: int, n_actions: int, band: int) -> None:
+    def __init__(self, config: TransformerSettings, n_actions: int, band: int) -> None:
         super().__init__()
         if config.d_model % (2 * config.heads):
             raise ValueError(
@@ -136,8 +133,6 @@ class CausalTransformer(nn.Module):
             )
         self.config, self.band = config, band
         d = config.d_model
-        self.item = nn.Parameter(torch.randn(n_items + 1, d) * INIT)
-        self.bias = nn.Parameter(torch.zeros(n_items + 1))
         self.action = nn.Parameter(torch.randn(n_actions + 1, d) * INIT)
         self.value = nn.Parameter(torch.randn(LEVELS + 1, d) * INIT)
         self.gap = nn.Parameter(torch.randn(GAPS, d) * INIT)
@@ -158,27 +153,19 @@ class CausalTransformer(nn.Module):
         return self.config.layers * (self.band - 1) + 1
 
     @property
-    def n_items(self) -> int:
-        return len(self.item) - 1
-
-    @property
     def n_actions(self) -> int:
         return len(self.action) - 1
 
-    def item_vectors(self) -> Tensor:
-        """The vectors of all rows [n_items + 1, d]: embedded on the way in, scored on the way out."""
-        return self.item
-
-    def embed(self, rows: Tensor, actions: Tensor, values: Tensor, gaps: Tensor) -> Tensor:
-        """Event embeddings [n, d]; all arguments int64 [n]."""
-        x = functional.embedding(rows, self.item_vectors()) + functional.embedding(actions, self.action)
+    def describe(self, items: Tensor, actions: Tensor, values: Tensor, gaps: Tensor) -> Tensor:
+        """Event embeddings [n, d]: item vectors [n, d], and for the rest rows and buckets, int64 [n]."""
+        x = items + functional.embedding(actions, self.action)
         x = x + functional.embedding(values, self.value) + functional.embedding(gaps, self.gap)
         embedded: Tensor = self.dropout(x)
         return embedded
 
-    def forward(
+    def attend(
         self,
-        events: Tensor,
+        x: Tensor,
         segments: Tensor,
         positions: Tensor,
         keep: list[KeysValues] | None = None,
@@ -186,7 +173,7 @@ class CausalTransformer(nn.Module):
         """Query vectors [n, d], one after each event.
 
         Args:
-            events: item rows, action rows, value buckets and gap buckets, int64 [4, n].
+            x: event embeddings [n, d].
             segments: users told apart, int64 [n]: equal for the (adjacent) events of one user, at least 0.
             positions: index of the event in its user's sequence, int64 [n].
             keep: receives the rotated keys and the values of each layer, [n, heads, head_dim] each.
@@ -199,7 +186,6 @@ class CausalTransformer(nn.Module):
         mask = (self.window & (mine[:, :, None] == seen[:, None, :]))[:, None]
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
         turn = self.rotations[positions % PERIOD]
-        x = self.embed(*events)
         for layer in self.layers:
             assert isinstance(layer, Layer)
             q, k, v = layer.project(x, turn)
@@ -208,6 +194,45 @@ class CausalTransformer(nn.Module):
             x = layer.finish(x, banded_attention(q, k, v, mask, spare))
         query: Tensor = self.norm(x)
         return query
+
+
+class CausalTransformer(EventEncoder):
+    """Query vectors for users, item vectors and biases for the tied softmax.
+
+    Item row 0 stands for whatever the model has not learned.
+    """
+
+    def __init__(self, config: TransformerSettings, n_items: int, n_actions: int, band: int) -> None:
+        item = torch.randn(n_items + 1, config.d_model) * INIT
+        super().__init__(config, n_actions, band)
+        self.item = nn.Parameter(item)
+        self.bias = nn.Parameter(torch.zeros(n_items + 1))
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item) - 1
+
+    def item_vectors(self) -> Tensor:
+        """The vectors of all rows [n_items + 1, d]: embedded on the way in, scored on the way out."""
+        return self.item
+
+    def embed(self, rows: Tensor, actions: Tensor, values: Tensor, gaps: Tensor) -> Tensor:
+        """Event embeddings [n, d]; all arguments int64 [n]."""
+        return self.describe(functional.embedding(rows, self.item_vectors()), actions, values, gaps)
+
+    def forward(
+        self,
+        events: Tensor,
+        segments: Tensor,
+        positions: Tensor,
+        keep: list[KeysValues] | None = None,
+    ) -> Tensor:
+        """Query vectors [n, d], one after each event (see `attend`).
+
+        Args:
+            events: item rows, action rows, value buckets and gap buckets, int64 [4, n].
+        """
+        return self.attend(self.embed(*events), segments, positions, keep)
 
 
 def banded_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, spare: int) -> Tensor:

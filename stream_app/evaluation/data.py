@@ -66,7 +66,9 @@ def stream(
     rated = np.array([name == RATING for name in dataset.types], np.bool_)[kind]
     value = np.clip(dataset.value[:n], settings.rating_low, settings.rating_high)
     ratings: F32 = np.where(rated, value, np.nan).astype(np.float32)
-    taught = Interactions(dataset.user[:n], dataset.item[:n], ratings, dataset.ts[:n]).take(kept)
+    taught = Interactions(
+        dataset.user[:n], dataset.item[:n], ratings, dataset.ts[:n], kind.astype(np.int32)
+    ).take(kept)
     events, codes = frequent(taught, min_item_events)
     features = category_features(dataset)
     return Stream(

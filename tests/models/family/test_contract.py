@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gru4rec": NEURAL | {"length": 20, "hidden": 16},
     "lstm": NEURAL | {"length": 20, "hidden": 16},
     "sasrec": NEURAL | {"length": 20},
+    "unified": NEURAL | {"length": 20, "buckets": 64},
 }
 """Settings under which a model learns a small world in a second or so; those of the others are the defaults."""
 

@@ -1,0 +1,127 @@
+"""The unified sequence model: content before clicks, three tasks, scenarios, and the form in which it is served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.base import I32
+from models.family.contract import Content, Interactions, Queries
+from models.family.histories import Histories
+from models.family.unified import Unified, UnifiedSettings
+from models.sequence.encode import Events, encode
+from tests.models.family import planted
+
+SMALL: dict[str, Any] = {
+    "width": 16, "epochs": 1, "least_steps": 150, "batch": 64, "lr": 0.02, "length": 20, "dropout": 0.0,
+}  # fmt: skip
+
+
+def taught(events: Interactions, content: Content | None = None, **settings: Any) -> Unified:
+    model = Unified(UnifiedSettings(**SMALL | {"buckets": 64} | settings), content=content)
+    model.fit(events)
+    return model
+
+
+def as_they_stand(events: Interactions, users: I32) -> Queries:
+    histories = Histories(20)
+    histories.add(events)
+    return histories.queries(users)
+
+
+@pytest.mark.parametrize("modality", ["words", "vectors"])
+def test_an_item_without_an_event_is_scored_by_its_content(modality: str) -> None:
+    events = planted.checkerboard(items=18)  # of 20 described items, 18 and 19 were never taken
+    content = planted.halves(20)
+    content = Content(content.tokens) if modality == "words" else Content([], content.vectors)
+    scores = taught(events, content, weight_decay=0.1).score(
+        as_they_stand(events, np.arange(40, dtype=np.int32))
+    )
+    even = np.arange(40) % 2 == 0
+    assert (scores[even, 18] > scores[even, 19]).mean() > 0.9
+    assert (scores[~even, 19] > scores[~even, 18]).mean() > 0.9
+
+
+def test_what_comes_next_is_told_with_its_action_and_its_value() -> None:
+    events = planted.checkerboard()
+    # A user's third event, and each third after it, is action 1; even items are liked, odd ones are not.
+    order = np.argsort(events.user, kind="stable")
+    place = np.empty(len(events), np.int64)
+    place[order] = np.arange(len(events)) % 8
+    action = (place % 3 == 2).astype(np.int32)
+    value = np.where(events.item % 2 == 0, 5.0, 1.0).astype(np.float32)
+    events = replace(events, action=action, value=value)
+    model = taught(events, action_share=1.0, value_share=1.0)
+    first_two = events.take(place < 2)
+    users = np.arange(40, dtype=np.int32)
+    assert (model.actions(as_they_stand(first_two, users)).argmax(1) == 1).all()
+    first = events.take(place < 1)
+    assert (model.actions(as_they_stand(first, users)).argmax(1) == 0).all()
+    asked = as_they_stand(events.take(place < 7), users)
+    last = events.take(place == 7)
+    said = model.values(asked, last.item[np.argsort(last.user)].astype(np.int64))
+    assert said[users % 2 == 0].min() > 4.0
+    assert said[users % 2 == 1].max() < 2.0
+
+
+def test_one_set_of_weights_serves_scenarios_that_contradict_each_other() -> None:
+    forward, items = planted.ring(), 12
+    backward = replace(forward, user=forward.user + 60, item=(items - 1 - forward.item).astype(np.int32))
+    n = len(forward)
+    both = Interactions(
+        *(
+            np.concatenate((getattr(forward, name), getattr(backward, name)))
+            for name in ("user", "item", "value")
+        ),
+        np.concatenate((forward.ts, backward.ts)),
+        np.zeros(2 * n, np.int32),
+        np.repeat(np.arange(2, dtype=np.int32), n),
+    )
+    model = taught(both, least_steps=250)
+    one = np.arange(items, dtype=np.int32)
+    asked = [
+        Queries(one, one[:, None], np.full((items, 1), np.nan, np.float32), np.ones((items, 1), np.int64),
+                scenarios=np.full((items, 1), scenario, np.int32))
+        for scenario in (0, 1)
+    ]  # fmt: skip
+    assert (model.score(asked[0]).argmax(1) == (one + 1) % items).mean() > 0.9
+    assert (model.score(asked[1]).argmax(1) == (one - 1) % items).mean() > 0.9
+
+
+def test_it_is_served_as_the_worker_s_transformer() -> None:
+    events = planted.checkerboard()
+    model = taught(events, planted.halves())
+    queries = as_they_stand(events, np.arange(6, dtype=np.int32))
+    served = model.served()
+    shown = queries.items >= 0
+    offsets = np.concatenate(([0], np.cumsum(shown.sum(1))))
+    gaps = np.diff(queries.ts[shown], prepend=0)
+    gaps[offsets[:-1]] = -1
+    columns = Events(
+        (queries.items[shown] + 1).astype(np.int32),
+        np.ones(int(shown.sum()), np.int32),
+        queries.values[shown],
+        gaps,
+    )
+    vectors = encode(served, columns, offsets, (1.0, 5.0))[offsets[1:] - 1]
+    scores = vectors @ served.item_vectors()[1:].numpy().T + served.bias[1:].numpy()
+    np.testing.assert_allclose(scores, model.score(queries), rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_may_be_longer_than_the_history_that_is_read_at_once() -> None:
+    """Events beyond the reach of the attention change nothing."""
+    events = planted.ring(each=8)
+    model = taught(events, least_steps=20, length=4)
+    reach = model.network.encoder.reach
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, 12, (3, reach + 5)).astype(np.int32)
+    ts = np.arange(items.size, dtype=np.int64).reshape(items.shape) * 1000
+    nothing = np.full(items.shape, np.nan, np.float32)
+    long = model.score(Queries(np.arange(3, dtype=np.int32), items, nothing, ts))
+    other = items.copy()
+    other[:, :4] = (other[:, :4] + 1) % 12
+    same = model.score(Queries(np.arange(3, dtype=np.int32), other, nothing, ts))
+    np.testing.assert_allclose(long, same, rtol=1e-5, atol=1e-5)
