@@ -1,6 +1,6 @@
 """Runs benchmarks one after the other, each in a process of its own: `python -m benchmarks [NAME …]`.
 
-Without names: all but the long backtests, about half an hour. NAME is a key of PROGRAMS.
+Without names: all but the long backtests, about an hour. NAME is a key of PROGRAMS.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ PROGRAMS = {
     "freshness": ["whole_path", "--rate", "1000", "--minutes", "3", "--echo"],
     "embedded": ["whole_path", "--rate", "500", "--minutes", "2", "--embedded"],
     "ml-100k": ["backtests", "ml-100k", "3", "both"],
+    "any_stream": ["any_stream", "both"],
+    "staleness": ["staleness", "ml-100k"],
+    "sync_interval": ["sync_interval", "ml-100k"],
     "ml-1m-cheap": ["backtests", "ml-1m", "3", "without"],
     "ml-1m": ["backtests", "ml-1m", "1", "with"],
 }
