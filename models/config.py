@@ -6,7 +6,7 @@ values. Never reads a file, a clock or the environment.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -119,6 +119,10 @@ class PolicySettings(Section):
 
     k: int = Field(10, ge=1, le=100)
     repeats: bool = False
+    exploration: int = Field(
+        0, ge=0, le=100, description="last places of a list drawn among new items (0: none)"
+    )
+    new_below: int = Field(5, ge=2, description="an item with fewer events than this is new")
 
 
 class TransformerSettings(Section):
@@ -152,4 +156,11 @@ class ModelSettings(Section):
     asymmetric_mf: AsymmetricMFSettings = AsymmetricMFSettings()
     blend: BlendSettings = BlendSettings()
     policy: PolicySettings = PolicySettings()
+    ranker: str = Field(
+        "transformer",
+        description="what the trainer trains and the worker re-ranks with; or a model of the family",
+    )
+    ranker_settings: dict[str, Any] = Field(
+        default_factory=dict, description="of that model of the family; the Transformer has its own section"
+    )
     transformer: TransformerSettings = TransformerSettings()

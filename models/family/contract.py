@@ -173,6 +173,14 @@ class Model(ABC):
             scores = np.where(blocked, np.float32(-np.inf), scores)
         return best(scores, k)
 
+    def factors(self) -> tuple[F32, F32] | None:
+        """Vectors [n_items, d] and biases [n_items] of the items, where a score is `embed(queries)` times these."""
+        return None
+
+    def embed(self, queries: Queries) -> F32:
+        """The queries' side of `factors`, float32 [n, d]."""
+        raise NotImplementedError(f"{self.name} has no factors")
+
     @abstractmethod
     def arrays(self) -> Arrays:
         """Everything learned, by name; copies or views, for `models.family.storage`."""

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.base import I64
+from models.base import F32, I64
 from models.family.contract import Queries
 from models.family.losses import softmax
 from models.family.padded import Windowed, asked_rows
@@ -71,7 +71,21 @@ class Sequential(NeuralModel):
             step=lesson.step_key(number),
         )
 
+    def factors(self) -> tuple[F32, F32]:
+        network = self.network
+        items, bias = (table.weight.detach()[1:].cpu().numpy() for table in (network.item, network.bias))
+        return items, bias[:, 0]
+
+    def embed(self, queries: Queries) -> F32:
+        with torch.inference_mode():
+            vectors: F32 = self._asked(queries).cpu().numpy()
+        return vectors
+
     def rank(self, queries: Queries) -> Tensor:
+        items, bias = self.network.item.weight[1:], self.network.bias.weight[1:, 0]
+        return torch.addmm(bias, self._asked(queries), items.t())
+
+    def _asked(self, queries: Queries) -> Tensor:
         rows, newest = asked_rows(queries, self.n_items, self.settings.length)
-        h = self.network(self.tensor(rows))[torch.arange(len(rows)), self.tensor(newest)]
-        return torch.addmm(self.network.bias.weight[1:, 0], h, self.network.item.weight[1:].t())
+        h: Tensor = self.network(self.tensor(rows))
+        return h[torch.arange(len(rows)), self.tensor(newest)]

@@ -192,6 +192,15 @@ class Unified(NeuralModel):
     def settle(self) -> None:
         self._vectors = self.network.item_vectors()
 
+    def factors(self) -> tuple[F32, F32]:
+        items: F32 = self._vectors[1:].cpu().numpy()
+        return items, self.network.bias.weight.detach()[1:, 0].cpu().numpy()
+
+    def embed(self, queries: Queries) -> F32:
+        with torch.inference_mode():
+            vectors: F32 = self._asked(queries).cpu().numpy()
+        return vectors
+
     def rank(self, queries: Queries) -> Tensor:
         return torch.addmm(self.network.bias.weight[1:, 0], self._asked(queries), self._vectors[1:].t())
 

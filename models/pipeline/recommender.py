@@ -39,6 +39,8 @@ from models.vocabulary import Actions
 MAX_BATCH = 5000
 META = b"recommender"
 """Key of what belongs to no single user or item."""
+EXPLORATION = "exploration"
+"""The source of an item that was drawn for the quota of new ones (`models.pipeline.exploration`)."""
 SAMPLE = 20
 """One user in this many is in the sample for which the frozen first model makes lists."""
 
@@ -85,6 +87,17 @@ class Delta:
     meta: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What lists are made from, for whoever explains them: to be read, but for the scratch."""
+
+    state: State
+    fixed: Fixed
+    scratch: Scratch
+    reranked: Reranked
+    slot_of: I32
+
+
 def _fixed(settings: ModelSettings, scale: tuple[float, float], seed: int) -> Fixed:
     mf = settings.biased_mf
     lives = settings.popularity.half_lives
@@ -116,6 +129,8 @@ def _fixed(settings: ModelSettings, scale: tuple[float, float], seed: int) -> Fi
         blend_within=settings.blend.learn_within,
         blend_share=settings.blend.share,
         blend_all_until=settings.blend.share_all_until,
+        explored=min(settings.policy.exploration, settings.policy.k),
+        new_below=settings.policy.new_below,
         seed=np.uint64(hash64(f"seed {seed}")),
     )
 
@@ -153,10 +168,12 @@ class Recommender:
             *(f"popularity-{life}" if life else "popularity" for life in lives),
             "asymmetric-mf",
             "biased-mf",
-            "transformer",
+            settings.ranker,
         )
-        """What a list's item can be credited to; also the names of the blend's features, but for the last, `age`."""
+        """What speaks for an item; also the names of the blend's features, but for the last, `age`."""
         self.features = (*self.sources, "age")
+        self.credits = (*self.sources, EXPLORATION)
+        """Names of what `Lists.source` says."""
         slots = len(self.catalogue.columns.number)
         self._journal = Journal()
         self._plan_taken: Plan | None = None
@@ -328,6 +345,18 @@ class Recommender:
     def blend_weights(self) -> dict[str, float]:
         """The global weight of each feature."""
         return dict(zip(self.features, map(float, self._state.blend.weight[0]), strict=True))
+
+    # -- explanation -------------------------------------------------------------------------------------------
+    def view(self) -> View:
+        """What the next list would be made from; it holds until the next batch."""
+        self._fit()
+        return View(self._state, self._fixed, self._scratch, self._reranked, self.catalogue.slot_of)
+
+    def vectors_of(self, users: UserTable, slots: I32) -> F32:
+        """The re-ranker's vectors of users in any table [n, d]; zeros where there is no re-ranker."""
+        if self._reranker is None:
+            return np.zeros((len(slots), 1), np.float32)
+        return self._reranker.current(users, slots, self._row_of_number(self._reranked), self.actions)
 
     # -- state -------------------------------------------------------------------------------------------------
     @property

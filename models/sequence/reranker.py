@@ -54,7 +54,14 @@ class Reranker:
         row = self._action
         return np.array([row.get(name, 0) for name in names], np.int32)
 
-    def encode_block(self, users: I64, events: Events, context: Events, offsets: I64) -> tuple[F32, F32]:
+    def encode_block(
+        self,
+        users: I64,
+        events: Events,
+        context: Events,
+        offsets: I64,
+        user_ids: Sequence[str] = (),  # noqa: ARG002 (for models that know users by name)
+    ) -> tuple[F32, F32]:
         """The vectors [n, d] of each event's user before and after it (see `models.sequence.encode`)."""
         return encode_block(self.model, users, events, context, offsets, self.scale)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,27 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The events of a log in the order of their arrival, with the ids that their codes stand for.
+
+    Attributes:
+        first: absolute number of the first event.
+        user, item, action, value, weight, ts: columns of the log, [n].
+        users, items: id of each code; None for a code that is not in use.
+    """
+
+    first: int
+    user: I32
+    item: I32
+    action: U8
+    value: F32
+    weight: F32
+    ts: I64
+    users: list[str | None]
+    items: list[str | None]
 
 
 class EventLog:
@@ -168,6 +189,11 @@ class EventLog:
         codes = np.flatnonzero(first >= 0)
         ids = [self.items.ids[code] for code in codes[np.argsort(first[codes])]]
         return [name for name in ids if name is not None]
+
+    def arrived(self) -> Arrived:
+        """Everything held, in the order of arrival, as a copy."""
+        columns: dict[str, Any] = {name: self.column(name).copy() for name in COLUMNS}
+        return Arrived(first=self.first, users=list(self.users.ids), items=list(self.items.ids), **columns)
 
     def sequences(self) -> Sequences:
         """Everything held, sorted into one sequence a user."""

@@ -278,7 +278,7 @@ class Backtest:
             return {}
         counts = self.recommender.baseline_counts()
         if self.refresher is None:
-            del counts["transformer"]
+            del counts[self.settings.models.ranker]
         return counts
 
     def _sample(self) -> list[Slice]:

@@ -14,14 +14,11 @@ import numpy as np
 
 from models.base import I64, EventBatch
 from models.pipeline.recommender import Recommender
-from models.sequence import snapshot
-from models.sequence.reranker import Reranker
-from models.sequence.transformer import band_for
 from models.training.event_log import EventLog
-from models.training.train import Trainer
 from producers.columns import Dataset
 from stream_app.backtests.report import Refresh
 from stream_app.settings import Settings
+from stream_app.training import ranker
 from stream_app.training.refresher import budget, interval
 from stream_app.training.trainer import pick_device
 
@@ -31,18 +28,9 @@ class InlineRefresher:
 
     def __init__(self, settings: Settings, seed: int, recommender: Recommender) -> None:
         self.settings, self.recommender = settings, recommender
-        model = settings.models.transformer
         self.events = EventLog(settings.trainer.history_events)
-        self.trainer = Trainer(
-            model,
-            band_for(settings.models.sequence.length, model.layers),
-            seed,
-            device=pick_device(settings.trainer.device),
-            threads=settings.trainer.torch_threads,
-            scale=(settings.events.rating_low, settings.events.rating_high),
-            replay_share=settings.trainer.replay_share,
-            max_items=settings.models.max_items,
-        )
+        self.device = pick_device(settings.trainer.device)
+        self.trainer = ranker.make_trainer(settings, seed, self.device)
         self.log: list[Refresh] = []
         self.due = interval(settings, 0)
         self._new_from = 0
@@ -69,8 +57,8 @@ class InlineRefresher:
         if done.steps:
             with tempfile.TemporaryDirectory() as folder:
                 written = Path(folder) / version
-                snapshot.write(written, self.trainer, version)
-                self.recommender.set_reranker(Reranker(snapshot.read(written), self.trainer.device))
+                ranker.write(written, self.trainer, version, {})
+                self.recommender.set_reranker(ranker.read(self.settings, written, None, self.device))
         self.log.append(
             Refresh(
                 at=at,
@@ -78,7 +66,7 @@ class InlineRefresher:
                 tokens=done.tokens,
                 seconds=time.perf_counter() - started,
                 loss=done.loss if np.isfinite(done.loss) else None,
-                items=sum(name is not None for name in self.trainer.rows.ids),
+                items=len(self.trainer.item_ids),
                 live=done.steps > 0,
             )
         )

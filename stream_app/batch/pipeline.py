@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from models.pipeline.recommender import Recommender
 
 MAX_BATCH = 5000
-TRANSFORMER = "transformer"
 
 
 @dataclass(slots=True)
@@ -108,7 +107,7 @@ class Pipeline:
         self.feed = CatalogueFeed(recommender.catalogue, settings.models.max_items)
         self.admission = Admission(recommender.users, load_users, partitions)
         self.columns = EventColumns(recommender, self.admission, self.feed, settings.events)
-        self.writer = RecordWriter(recommender.sources, topics, recommender.catalogue, self.feed.title, clock)
+        self.writer = RecordWriter(recommender.credits, topics, recommender.catalogue, self.feed.title, clock)
 
     def apply_items(self, records: Iterable[Record]) -> AppliedItems:
         """Take in records of the `items` topic."""
@@ -293,7 +292,7 @@ class Pipeline:
 
     def _models(self) -> dict[str, str]:
         reranker = self.recommender.reranker
-        return {} if reranker is None else {TRANSFORMER: str(reranker.version)}
+        return {} if reranker is None else {self.settings.models.ranker: str(reranker.version)}
 
     def _misrouted(self, decoded: Decoded, row: int) -> DeadLetter:
         user = decoded.user[row]

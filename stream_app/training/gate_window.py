@@ -39,7 +39,9 @@ class Scorer(Protocol):
     def item_bias(self) -> F32: ...
     def rows(self, item_ids: Sequence[str]) -> I32: ...
     def action_codes(self, names: Sequence[str]) -> I32: ...
-    def encode_block(self, users: I64, events: Events, context: Events, offsets: I64) -> tuple[F32, F32]: ...
+    def encode_block(
+        self, users: I64, events: Events, context: Events, offsets: I64, user_ids: Sequence[str] = ()
+    ) -> tuple[F32, F32]: ...
 
 
 class Names(Protocol):
@@ -160,7 +162,7 @@ class GateWindow:
             )
 
         vectors, _ = snapshot.encode_block(
-            users, events(fresh, users, last), events(held, owners, never), offsets
+            users, events(fresh, users, last), events(held, owners, never), offsets, list(self._users)
         )
         return vectors
 

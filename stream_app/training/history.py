@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from models.training.event_log import EventLog, Sequences
+from models.training.event_log import Arrived, EventLog, Sequences
 from stream_app.training.shadow import Events
 
 REPLAYED = 200_000
@@ -37,12 +37,19 @@ class FrozenLog:
     end: int
     _items_held: list[str]
     _sequences: Sequences
+    _arrived: Arrived | None
 
     @classmethod
-    def of(cls, log: EventLog) -> Self:
-        """A copy of the log as it is now."""
+    def of(cls, log: EventLog, *, arrived: bool = False) -> Self:
+        """A copy of the log as it is now; in the order of arrival too, where that is read."""
         names = FrozenNames(list(log.items.ids))
-        return cls(names, list(log.actions), log.end, log.items_held(), log.sequences())
+        by_arrival = log.arrived() if arrived else None
+        return cls(names, list(log.actions), log.end, log.items_held(), log.sequences(), by_arrival)
+
+    def arrived(self) -> Arrived:
+        """The events in the order of arrival."""
+        assert self._arrived is not None, "the order of arrival was not frozen"
+        return self._arrived
 
     def items_held(self) -> list[str]:
         """The items of the events held."""

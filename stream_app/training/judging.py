@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from models.sequence import snapshot
-from models.sequence.reranker import Reranker
 from models.training import gate
 from stream_app.settings import Settings
+from stream_app.training import ranker
 from stream_app.training.gate_window import GateWindow
 
 MIN_SCORED = 30
@@ -21,7 +21,7 @@ MIN_SCORED = 30
 
 
 class Cut(msgspec.Struct, kw_only=True, frozen=True):
-    """A candidate: up to where it was trained, and on how much."""
+    """A candidate: up to where it was trained, and on how much; its last loss, where the model has one to tell."""
 
     version: str
     at: int
@@ -30,7 +30,7 @@ class Cut(msgspec.Struct, kw_only=True, frozen=True):
     new_events: int
     tokens: int
     steps: int
-    loss: float
+    loss: float | None
     sha256: str
 
 
@@ -63,8 +63,8 @@ def judge(settings: Settings, cut: Cut, window: GateWindow, live: str | None) ->
     if live == cut.version:
         return Verdict(version=cut.version, go=True, reason="it is live already")
 
-    def reranker(version: str) -> Reranker:
-        return Reranker(snapshot.read(settings.trainer.snapshots / version))
+    def reranker(version: str) -> ranker.AnyReranker:
+        return ranker.read(settings, settings.trainer.snapshots / version, None, "cpu")
 
     try:
         incumbent = reranker(live)

@@ -26,12 +26,11 @@ import msgspec
 import numpy as np
 
 from models.durable import write_durably
-from models.sequence import snapshot
-from models.sequence.transformer import band_for
 from models.training.event_log import EventLog
 from models.training.train import Trainer
 from stream_app.batch.careful import ERASE
 from stream_app.settings import Settings
+from stream_app.training import ranker
 from stream_app.training.gate_window import GateWindow
 from stream_app.training.history import FrozenLog, replay
 from stream_app.training.judging import MIN_SCORED, Cut, Verdict, judge
@@ -77,7 +76,7 @@ class Refresher:
     """The history, the trainer, the shadow recommender, and where in the cycle they are."""
 
     def __init__(
-        self, settings: Settings, log: EventLog, trainer: Trainer, saved: _Saved, now: float
+        self, settings: Settings, log: EventLog, trainer: ranker.AnyTrainer, saved: _Saved, now: float
     ) -> None:
         self.settings = settings
         self.log = log
@@ -99,17 +98,7 @@ class Refresher:
         folder.mkdir(parents=True, exist_ok=True)
         capacity = settings.trainer.history_events
         log = EventLog.load(folder / "log", capacity) if (folder / "log").is_dir() else EventLog(capacity)
-        sequence = settings.models.sequence.length
-        trainer = Trainer(
-            settings.models.transformer,
-            band_for(sequence, settings.models.transformer.layers),
-            settings.seed,
-            device=device,
-            threads=settings.trainer.torch_threads,
-            scale=(settings.events.rating_low, settings.events.rating_high),
-            replay_share=settings.trainer.replay_share,
-            max_items=settings.models.max_items,
-        )
+        trainer = ranker.make_trainer(settings, settings.seed, device)
         if (folder / "checkpoint").is_dir():
             trainer.load(folder / "checkpoint")
         saved = _Saved()
@@ -196,7 +185,7 @@ class Refresher:
         self.window = GateWindow(self.settings.trainer.gate_events)
         return Job(
             version=version,
-            log=FrozenLog.of(self.log),
+            log=FrozenLog.of(self.log, arrived=not isinstance(self.trainer, Trainer)),
             at=self.log.end,
             offsets=dict(self.log.offsets),
             new_from=self._cut_at,
@@ -214,11 +203,8 @@ class Refresher:
         if not done.steps:
             return None
         self.trainer.save(self.settings.trainer.state_dir / "checkpoint")
-        sha256 = snapshot.write(
-            self.settings.trainer.snapshots / job.version,
-            self.trainer,
-            version=job.version,
-            cut=job.offsets,
+        sha256 = ranker.write(
+            self.settings.trainer.snapshots / job.version, self.trainer, job.version, job.offsets
         )
         return Cut(
             version=job.version,
@@ -228,7 +214,7 @@ class Refresher:
             new_events=job.new_events,
             tokens=done.tokens,
             steps=done.steps,
-            loss=done.loss,
+            loss=None if np.isnan(done.loss) else done.loss,
             sha256=sha256,
         )
 

@@ -195,8 +195,8 @@ class TrainerService:
             log.info("%s: no user has two events yet, so there was nothing to learn", version)
             return
         log.info(
-            "%s: trained %d tokens in %.1f s, loss %.3f; waits for the gate",
-            version, cut.tokens, self.clock() - began, cut.loss,
+            "%s: trained %d tokens in %.1f s%s; waits for the gate",
+            version, cut.tokens, self.clock() - began, "" if cut.loss is None else f", loss {cut.loss:.3f}",
         )  # fmt: skip
         await self._insist(partial(self._registry.announce, manifest(cut)))
 

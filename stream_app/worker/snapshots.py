@@ -1,6 +1,6 @@
 """From a snapshot's folder to the re-ranker that the worker scores with.
 
-In: settings, a folder, the digest that its manifest was announced with. Out: a `Reranker` on the worker's device.
+In: settings, a folder, the digest that its manifest was announced with. Out: a re-ranker, on the worker's device.
 Never falls back to another device than the one that was asked for, and imports torch only where it is needed.
 """
 
@@ -13,7 +13,7 @@ from stream_app.errors import UsageError
 from stream_app.settings import Settings
 
 if TYPE_CHECKING:
-    from models.sequence.reranker import Reranker
+    from stream_app.training.ranker import AnyReranker
 
 
 class SnapshotLoader:
@@ -37,11 +37,11 @@ class SnapshotLoader:
                 "Set worker.device to auto or cpu, or install the driver and a PyTorch that is built for it.",
             )
         torch.set_num_threads(settings.worker.torch_threads)
+        self.settings = settings
         self.device = "cuda" if settings.worker.device != "cpu" and there else "cpu"
 
-    def __call__(self, folder: Path, sha256: str | None) -> Reranker:
+    def __call__(self, folder: Path, sha256: str | None) -> AnyReranker:
         """The re-ranker in `folder`; models.sequence.snapshot.SnapshotError where it can't be used."""
-        from models.sequence.reranker import Reranker
-        from models.sequence.snapshot import read
+        from stream_app.training import ranker
 
-        return Reranker(read(folder, sha256), self.device)
+        return ranker.read(self.settings, folder, sha256, self.device)

@@ -36,7 +36,10 @@ class SuccessorSnapshot:
     def action_codes(self, names: Sequence[str]) -> I32:
         return np.arange(1, len(names) + 1, dtype=np.int32)
 
-    def encode_block(self, users: I64, events: Events, context: Events, offsets: I64) -> tuple[F32, F32]:
+    def encode_block(
+        self, users: I64, events: Events, context: Events, offsets: I64, user_ids: Sequence[str] = ()
+    ) -> tuple[F32, F32]:
+        assert len(user_ids) == len(offsets) - 1
         self.asked = users, events, context, offsets
         last = [context.rows[stop - 1] if stop > start else 0 for start, stop in itertools.pairwise(offsets)]
         before = np.zeros((len(users), self.known + 1), np.float32)

@@ -1,0 +1,150 @@
+"""Trains a model of the family on the event log, in the place of the Transformer's trainer.
+
+In: the event log, the number of the first event that is new since the last refresh. Out: a model to take a snapshot of.
+The first refresh is a `fit` of all events held, each later one a `partial_fit` of what is new; only events that teach
+positively are learned. Never reads a clock or decides when to train.
+
+Codes are this trainer's own, given at first sight and never used again: the log gives those of forgotten ids to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.base import I32, Bool
+from models.family import snapshot
+from models.family.contract import Interactions
+from models.family.registry import make, model_class
+from models.sequence.snapshot import SnapshotError
+from models.training.checkpoint import CheckpointError
+from models.training.event_log import ERASED, Arrived, EventLog
+from models.training.train import InterruptedTrainingError, Refresh
+
+
+class FamilyTrainer:
+    """One model of the family, and what its codes stand for.
+
+    Attributes:
+        refreshes: done so far.
+        trained_to: absolute number after the newest event that was in the log at the last refresh.
+    """
+
+    def __init__(
+        self, name: str, settings: Mapping[str, Any], seed: int, device: str = "cpu", threads: int = 1
+    ) -> None:
+        """Raises ValueError where there is no such model, pydantic.ValidationError where a setting is wrong."""
+        if "device" in model_class(name).Settings.model_fields:
+            settings = {"device": device, **settings}
+        self.model = make(name, dict(settings), seed=seed)
+        self.device, self.threads = torch.device(device), threads
+        self.item_ids: list[str] = []
+        self.user_ids: list[str] = []
+        self.actions: list[str] = []
+        self.refreshes = self.trained_to = 0
+        self._items: dict[str, int] = {}
+        self._users: dict[str, int] = {}
+
+    def refresh(
+        self,
+        log: EventLog,
+        new_from: int,
+        tokens: int,  # noqa: ARG002 (as the Transformer's trainer is called)
+        stop: Callable[[], bool] | None = None,
+    ) -> Refresh:
+        """Learn the events from absolute number `new_from` on, or all that are held the first time.
+
+        `tokens` is not looked at: a model of the family knows itself how long it learns. `stop` is asked once, at the
+        beginning: InterruptedTrainingError is raised when it says so.
+        """
+        if stop is not None and stop():
+            raise InterruptedTrainingError(f"training stopped before refresh {self.refreshes}")
+        torch.set_num_threads(self.threads)
+        arrived = log.arrived()
+        erased = np.array([name == ERASED or name is None for name in arrived.users], np.bool_)
+        some = (arrived.weight > 0) & ~erased[arrived.user]
+        if self.refreshes:
+            some[: max(new_from - arrived.first, 0)] = False
+        events = self._interactions(arrived, some, log.actions)
+        if len(events):
+            (self.model.partial_fit if self.refreshes else self.model.fit)(events)
+            self.refreshes += 1
+        held = {name for name in arrived.users if name}
+        self._forget([name for name in self._users if name not in held])
+        self.trained_to = log.end
+        return Refresh(1 if len(events) else 0, len(events), float("nan"))
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint to `folder`, in place of the one there."""
+        self.write(folder, "checkpoint", {})
+
+    def write(self, folder: Path, version: str, cut: Mapping[str, int]) -> str:
+        """Write a snapshot to `folder`; its manifest's SHA-256."""
+        about = {
+            "version": version,
+            "item_ids": self.item_ids,
+            "user_ids": self.user_ids,
+            "actions": self.actions,
+            "cut": dict(cut),
+            "refreshes": self.refreshes,
+            "trained_to": self.trained_to,
+        }
+        return snapshot.write(folder, self.model, about)
+
+    def load(self, folder: Path) -> None:
+        """Go on from the checkpoint in `folder`; raises CheckpointError where it can't be used."""
+        try:
+            found = snapshot.read(folder)
+        except SnapshotError as error:
+            raise CheckpointError(f"{error}; delete {folder} to train from the start") from error
+        ours, theirs = self.model, found.model
+        if (ours.name, ours.settings, ours.seed) != (theirs.name, theirs.settings, theirs.seed):
+            raise CheckpointError(
+                f"{folder} holds a {theirs.name} of other settings, or of another seed, than the {ours.name} that is"
+                " wanted; go back to the old settings, or delete the folder to train from the start"
+            )
+        manifest = found.manifest
+        self.model, self.actions = theirs, list(manifest.actions)
+        self.item_ids, self.user_ids = list(manifest.item_ids), list(manifest.user_ids)
+        self.refreshes, self.trained_to = manifest.refreshes, manifest.trained_to
+        self._items = {name: code for code, name in enumerate(self.item_ids)}
+        self._users = {name: code for code, name in enumerate(self.user_ids) if name}
+
+    def _interactions(self, arrived: Arrived, some: Bool, actions: Sequence[str]) -> Interactions:
+        kinds = np.array([self._action(name) for name in actions], np.int32)
+        return Interactions(
+            _coded(arrived.user[some], arrived.users, self._users, self.user_ids),
+            _coded(arrived.item[some], arrived.items, self._items, self.item_ids),
+            arrived.value[some],
+            arrived.ts[some],
+            kinds[arrived.action[some]] if len(kinds) else np.zeros(0, np.int32),
+        )
+
+    def _action(self, name: str) -> int:
+        if name not in self.actions:
+            self.actions.append(name)
+        return self.actions.index(name)
+
+    def _forget(self, users: Sequence[str]) -> None:
+        """Whose events are no longer held is nobody from here on."""
+        for name in users:
+            self.user_ids[self._users.pop(name)] = ""
+
+
+def _coded(codes: I32, names: Sequence[str | None], known: dict[str, int], ids: list[str]) -> I32:
+    """Own codes for a log's codes; new ones in the order of arrival."""
+    own = np.full(len(names), -1, np.int32)
+    distinct, first = np.unique(codes, return_index=True)
+    for code in distinct[np.argsort(first)].tolist():
+        name = names[code]
+        assert name is not None, "an event of a code that is not in use"
+        if name not in known:
+            known[name] = len(ids)
+            ids.append(name)
+        own[code] = known[name]
+    coded: I32 = own[codes]
+    return coded

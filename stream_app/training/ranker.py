@@ -1,0 +1,87 @@
+"""What re-ranks, by the setting `models.ranker`: the Transformer, or any model of the family in its place.
+
+In: settings, a folder. Out: a trainer, a snapshot that it wrote, or the re-ranker that one is read into. What a
+snapshot holds says its manifest, not the settings: a worker obeys whatever version is live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from pydantic import ValidationError
+
+from models.family import snapshot as family
+from models.family.registry import MODELS
+from models.sequence import snapshot
+from models.sequence.transformer import band_for
+from models.training.train import Trainer
+from stream_app.errors import UsageError
+from stream_app.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.family.reranker import FamilyReranker
+    from models.family.trainer import FamilyTrainer
+    from models.sequence.reranker import Reranker
+
+TRANSFORMER = "transformer"
+
+AnyTrainer: TypeAlias = "Trainer | FamilyTrainer"
+AnyReranker: TypeAlias = "Reranker | FamilyReranker"
+
+
+def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
+    """A trainer of `models.ranker` that has learned nothing.
+
+    Raises:
+        UsageError: there is no such model, or it has not these settings.
+    """
+    name, t = settings.models.ranker, settings.trainer
+    if name == TRANSFORMER:
+        model = settings.models.transformer
+        return Trainer(
+            model,
+            band_for(settings.models.sequence.length, model.layers),
+            seed,
+            device=device,
+            threads=t.torch_threads,
+            scale=(settings.events.rating_low, settings.events.rating_high),
+            replay_share=t.replay_share,
+            max_items=settings.models.max_items,
+        )
+    from models.family.trainer import FamilyTrainer
+
+    try:
+        return FamilyTrainer(name, settings.models.ranker_settings, seed, device, t.torch_threads)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(map(str, ("models.ranker_settings", *first["loc"])))
+        raise UsageError(
+            f"{path}: {first['msg']}", f"See the settings of {name} in models/family/."
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            f"models.ranker is {name!r}, and there is no such model",
+            f"Take one of {TRANSFORMER}, {', '.join(MODELS)}.",
+        ) from error
+
+
+def write(folder: Path, trainer: AnyTrainer, version: str, cut: Mapping[str, int]) -> str:
+    """Write a snapshot of what was trained; the SHA-256 of its manifest."""
+    if isinstance(trainer, Trainer):
+        return snapshot.write(folder, trainer, version=version, cut=cut)
+    return trainer.write(folder, version, cut)
+
+
+def read(settings: Settings, folder: Path, sha256: str | None, device: str | torch.device) -> AnyReranker:
+    """The re-ranker in `folder`; models.sequence.snapshot.SnapshotError where it can't be used."""
+    if family.of_family(folder):
+        from models.family.reranker import FamilyReranker
+
+        return FamilyReranker(family.read(folder, sha256), settings.models.sequence.length)
+    from models.sequence.reranker import Reranker
+
+    return Reranker(snapshot.read(folder, sha256), device)
