@@ -29,9 +29,9 @@ def draw(path: Path, title: str, axis: str, at: Sequence[str], lines: Mapping[st
                 axes.annotate(
                     f"{value:.4f}",
                     (place, value),
-                    xytext=(0, 7),
+                    xytext=(3, 7),
                     textcoords="offset points",
-                    ha="center",
+                    ha="left",
                     fontsize=8,
                 )
         axes.set_xticks(range(len(at)), list(at))
