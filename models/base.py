@@ -71,8 +71,8 @@ class Lists:
         user: user slot, int32 [m].
         revision: int64 [m].
         items: item numbers, int32 [m, k]; -1 fills a row that is short of candidates.
-        scores: blend scores, float32 [m, k].
-        source: index into `Recommender.sources`, uint8 [m, k].
+        scores: the item's share of the blend's softmax, float32 [m, k]; of an explored item, its propensity.
+        source: index into `Recommender.credits`, uint8 [m, k].
         because: number of the history item that spoke loudest, int32 [m, k]; -1 where none did.
     """
 

@@ -49,11 +49,14 @@ class Because(msgspec.Struct, kw_only=True, omit_defaults=True):
     text: str = ""
 
 
-class RecommendedItem(msgspec.Struct, kw_only=True):
+class RecommendedItem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An item of a list. `propensity` is that of an item tried out: the chance that it was drawn for its place."""
+
     item_id: str
     score: float
     source: str
     because: Because
+    propensity: float | None = None
 
 
 class Recommendation(msgspec.Struct, kw_only=True):

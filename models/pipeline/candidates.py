@@ -62,6 +62,8 @@ class Fixed(NamedTuple):
     blend_within: int
     blend_share: float
     blend_all_until: int
+    explored: int  # places of a list that new items are tried out on
+    new_below: int  # events that make an item known
     seed: np.uint64
 
 

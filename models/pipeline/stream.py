@@ -26,6 +26,7 @@ from models.online import (
 from models.pipeline import policy, selection
 from models.pipeline.candidates import Fixed, Reranked, Scratch, State, retrieve
 from models.pipeline.evaluation import Baselines, baseline_lists, item_numbers, measure_list, score_as_served
+from models.pipeline.exploration import explore
 from models.pipeline.features import describe, score
 from models.randomness import mix, uniform
 from models.state import totals
@@ -95,6 +96,7 @@ def make_list(
     explain: bool,
     out: Output,
     event: int,
+    stream: U64,
 ) -> None:
     items, t = state.items, state.totals
     x.mark[0] += 1
@@ -143,6 +145,9 @@ def make_list(
     for j in range(count):
         filled = selection.offer(x.best, x.best_score, filled, x.slots[j], x.scores[j], order)
         top = max(top, x.scores[j])
+    explored = 0
+    if fixed.explored > 0:
+        filled, explored = explore(x, items, fixed, slots, slot_of, history, n, mark, filled, stream)
     item_numbers(items.number, x.best, filled, users.served[u])
     if in_sample and not frozen.on:
         users.served_frozen[u, :] = users.served[u]
@@ -160,6 +165,9 @@ def make_list(
         if j >= filled:
             continue
         slot = x.best[j]
+        if j >= filled - explored:
+            out.scores[row, j], out.source[row, j] = x.best_score[j], sources
+            continue
         out.scores[row, j] = math.exp(x.best_score[j] - top) / total
         at = int(x.dense[slot])
         best_source, best_part = 0, np.float32(-1e30)
@@ -333,7 +341,7 @@ def run(
             make_list(
                 state, fixed, x, users, seen, slot_of, slots, u, c.history.events[e] + 1,
                 c.history.a_items[e], c.history.a_n[e], c.history.a_gap[e], c.history.a_seen[e], c.after[e],
-                c.frozen_after[e], c.in_sample[e], reranked, frozen, baselines, explain, out, e,
+                c.frozen_after[e], c.in_sample[e], reranked, frozen, baselines, explain, out, e, stream,
             )  # fmt: skip
     return len(c.user)
 
@@ -365,10 +373,13 @@ def refresh(
         n, gap = history_of(users, u, weights, history)
         if counted:
             users.revision[u] += 1
+        newest = np.uint64(users.seq_ts[u, users.seq_n[u] - 1]) if users.seq_n[u] > 0 else np.uint64(0)
+        item = np.uint64(history[0]) if n > 0 else np.uint64(0)
+        stream = mix(mix(mix(newest) ^ item) ^ np.uint64(users.revision[u]) ^ fixed.seed)
         make_list(
             state, fixed, x, users, seen, slot_of, used, u, users.n_events[u], history, n, gap,
             users.seen_n[u], vectors[row], frozen_vectors[row], in_sample[row], reranked, frozen, baselines,
-            True, out, -1,
+            True, out, -1, stream,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from models.base import Lists
+from models.pipeline.recommender import EXPLORATION
 from stream_app.events import Because, Recommendation, RecommendedItem
 
 EVENT, CATCH_UP, REFRESH, ERASED = "event", "catch-up", "refresh", "erase"
@@ -176,7 +177,13 @@ class _BatchNames:
             if why is None:
                 why = reasons[cause, source] = self._words(cause, self.sources[source])
             items.append(
-                RecommendedItem(item_id=item_id, score=score, source=self.sources[source], because=why)
+                RecommendedItem(
+                    item_id=item_id,
+                    score=score,
+                    source=self.sources[source],
+                    because=why,
+                    propensity=score if self.sources[source] == EXPLORATION else None,
+                )
             )
         return items
 
@@ -186,6 +193,8 @@ class _BatchNames:
 
     def _words(self, cause: int, source: str) -> Because:
         item_id = self._id(cause) if cause >= 0 else None
+        if source == EXPLORATION:
+            return Because(text="new here")
         if item_id is None:
             popular = source.startswith("popularity")
             return Because(text="popular now" if popular else "fits what you did lately")
