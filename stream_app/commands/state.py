@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="The state of a stopped worker: show, dump, offsets, export, import.",
+    help="The state of a stopped worker: show, explain, dump, offsets, export, import.",
 )
 
 
@@ -44,6 +44,32 @@ def show(
         from stream_app.store import state_tools
 
         print_json(state_tools.show(store, user), indent=2)
+
+
+@group.command()
+def explain(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    item: Annotated[
+        str | None, typer.Argument(help="An item's id, listed or not; else the whole list.")
+    ] = None,
+    state_dir: StateDir = None,
+    snapshots: Annotated[
+        Path | None,
+        typer.Option(help="The trainer's snapshots, or one of them: the Transformer has a say too."),
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="For people instead of JSON.")] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """Say why a user's items are listed: by source, by history item, and what the policy held back."""
+    with opened(state_dir, config, assignments) as (store, settings):
+        from stream_app.store import state_explained
+
+        found = state_explained.explain_user(store, settings, user, item, snapshots)
+        if text:
+            typer.echo(state_explained.readable(found))
+        else:
+            print_json(found, indent=2)
 
 
 @group.command()

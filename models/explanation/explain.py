@@ -1,0 +1,245 @@
+"""Why an item is on a user's list: by source, by history item, and what the policy changed.
+
+In: a recommender and a user in its memory. Out: an `Explanation`. Nothing is learned and no list is published.
+
+What is computed, exactly:
+
+* *By source.* The blended score is Σ_f weight_f · feature_f; each feature is centred over the user's candidates, so a
+  part says how far a source lifts the item above the average candidate. The parts add up to the score.
+* *By history item, of the whole score.* Leave-one-out: all stored events of the item are taken away, the candidates and
+  the blend's weights stay, every source that reads the history is asked again (co-visitation and asymmetric MF with
+  the shorter history, the Transformer with the shorter sequence encoded anew), and the score falls by `loss`. It is
+  no attention weight. Explicit MF is one vector a user, learned as ratings came: no single item can be taken out of
+  it, so it has a part by source and none by history item; so have popularity and age, which read no history.
+* *By history item, of the additive sources.* A reading of the co-visitation is a sum over the history, and so is the
+  logit of asymmetric MF, but for the item's bias: `terms` are the summands themselves, as shares of the reading's sum
+  and in the logit's units. The blend takes a logarithm of the former, so they say the same as `loss` in order only.
+* *The policy.* The list without one of its rules: what would be among the first k if the user's own items were not
+  blocked, and what would be if everything were available.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.base import F32, I32
+from models.explanation import rescored
+from models.explanation.histories import leave_one_out
+from models.online.covisit import LANES
+from models.pipeline.candidates import Scratch, State
+from models.pipeline.recommender import Recommender, View
+from models.state import totals
+from models.state.sequences import HISTORY
+
+HAD, UNAVAILABLE = "had already", "not available"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What one item of the history does for a candidate; `loss` and `by_source` are the score's fall without it."""
+
+    item: int
+    loss: float
+    by_source: dict[str, float]
+    terms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One candidate. `place` counts from 1, None where it is beyond the list; `causes` begin with the largest."""
+
+    item: int
+    place: int | None
+    score: float
+    source: str
+    proposed_by: list[str]
+    parts: dict[str, float]
+    causes: list[Cause]
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """An item that would stand at `place` if it were not held back for this reason."""
+
+    item: int
+    place: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Of one user's list as it would be made now; items are numbers."""
+
+    history: list[int]
+    explained: list[Explained]
+    withheld: list[Withheld] = field(default_factory=list)
+
+
+class UnknownItemError(ValueError):
+    """The item has no row: nothing was learned of it."""
+
+
+def explain(recommender: Recommender, user: int, item: int | None = None) -> Explanation:
+    """Explain the list of the user in slot `user`, or of item number `item` alone, listed or not.
+
+    Raises:
+        UnknownItemError: nothing is known of `item`.
+    """
+    return _Explainer(recommender, user).explain(item)
+
+
+class _Explainer:
+    def __init__(self, recommender: Recommender, user: int) -> None:
+        self.names = recommender.features
+        self.users, self.user = recommender.users, user
+        self.teaching = recommender.actions.weights
+        self.view: View = recommender.view()
+        self.slots = int(self.view.state.totals[totals.SLOTS_USED])
+        self.clock = int(self.view.state.totals[totals.ACCEPTED])
+        self.variants, self.items = leave_one_out(self.users, user)
+        everyone = np.arange(1 + len(self.items), dtype=np.int32)
+        self.vectors = recommender.vectors_of(self.variants, everyone)
+        self.histories = [self._history(int(v)) for v in everyone]
+        gap = self.variants.history(0, self.teaching, np.zeros(HISTORY, np.int32))[1]
+        self.weights = np.zeros(len(self.names), np.float32)
+        rescored.weights_of(self.view.state, self.users.events(user), gap, self.weights)
+
+    def explain(self, item: int | None) -> Explanation:
+        candidates, free = self._propose(self.view.state, blocking=True)
+        proposed = len(candidates)
+        _, scores = self._rescore(candidates, 0)
+        listed = self._best(candidates, scores)
+        wanted = listed
+        if item is not None:
+            slot = int(self.view.slot_of[item]) if 0 <= item < len(self.view.slot_of) else -1
+            if slot < 0:
+                raise UnknownItemError(f"no item has the number {item}")
+            wanted = [slot]
+            if slot not in candidates:
+                candidates = np.append(candidates, np.int32(slot))
+        at = [int(np.flatnonzero(candidates == slot)[0]) for slot in wanted]
+        runs = [self._rescore(candidates, v) for v in range(len(self.histories))]
+        features = (
+            np.stack([f[at] for f, _ in runs]).astype(np.float64) * self.weights
+        )  # [1 + items, wanted, F]
+        self._rescore(candidates, 0)  # the scratch is the whole history's again
+        explained = [
+            Explained(
+                item=self._number(slot),
+                place=listed.index(slot) + 1 if slot in listed else None,
+                score=float(features[0, j].sum()),
+                source=self.names[int(features[0, j, :-1].argmax())],
+                proposed_by=self._proposers(slot, at[j], proposed, free),
+                parts=self._named(features[0, j]),
+                causes=self._causes(slot, features[:, j]),
+            )
+            for j, slot in enumerate(wanted)
+        ]
+        return Explanation(self.items.tolist(), explained, self._withheld())
+
+    # -- pieces ------------------------------------------------------------------------------------------------
+    def _history(self, variant: int) -> I32:
+        items = np.zeros(HISTORY, np.int32)
+        n, _ = self.variants.history(variant, self.teaching, items)
+        return items[:n]
+
+    def _propose(self, state: State, *, blocking: bool) -> tuple[I32, int]:
+        v, history = self.view, self.histories[0]
+        count, free = rescored.propose(
+            state, v.fixed, v.scratch, self.users.columns, self.users.seen, v.slot_of, self.slots, self.user,
+            history, len(history), self.vectors[0], v.reranked, blocking,
+        )  # fmt: skip
+        return v.scratch.slots[:count].copy(), free
+
+    def _rescore(self, candidates: I32, variant: int) -> tuple[F32, F32]:
+        v, history, c = self.view, self.histories[variant], self.users.columns
+        rescored.rescore(
+            v.state, v.fixed, v.scratch, v.slot_of, self.slots, candidates, history, len(history),
+            c.mf[self.user], int(c.mf_n[self.user]), self.vectors[variant], v.reranked, self.clock, self.weights,
+        )  # fmt: skip
+        x: Scratch = v.scratch
+        n = len(candidates)
+        return x.features[:n].copy(), x.scores[:n].copy()
+
+    def _best(self, candidates: I32, scores: F32) -> list[int]:
+        ties = self.view.state.items.order[candidates]
+        order = np.lexsort((ties, -scores.astype(np.float64)))
+        best: list[int] = candidates[order[: self.view.fixed.k]].tolist()
+        return best
+
+    def _causes(self, slot: int, scaled: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[Cause]:
+        fall = scaled[0] - scaled[1:]  # [items, F]
+        terms = self._terms(slot)
+        causes = [
+            Cause(item, float(fall[m].sum()), self._named(fall[m]), terms[item])
+            for m, item in enumerate(self.items.tolist())
+        ]
+        return sorted(causes, key=lambda cause: -cause.loss)
+
+    def _terms(self, slot: int) -> dict[int, dict[str, float]]:
+        """Each history item's summands; an item that comes more than once has the sum of all its own."""
+        v, history = self.view, self.histories[0]
+        readings, ranking = np.zeros((len(history), LANES)), np.zeros(len(history))
+        rescored.parts(v.state, v.fixed, v.scratch, len(history), slot, readings, ranking)
+        sums = readings.sum(axis=0)
+        found: dict[int, dict[str, float]] = {item: {} for item in self.items.tolist()}
+        lanes = v.fixed.readings.lanes.tolist()
+        for k, item in enumerate(history.tolist()):
+            terms = found[item]
+            for q, lane in enumerate(lanes):
+                if sums[lane] > 0.0:
+                    share = float(readings[k, lane] / sums[lane])
+                    terms[self.names[q]] = terms.get(self.names[q], 0.0) + share
+            terms["asymmetric-mf"] = terms.get("asymmetric-mf", 0.0) + float(ranking[k])
+        return found
+
+    def _proposers(self, slot: int, at: int, proposed: int, free: int) -> list[str]:
+        """Which retrievals would have brought the item on their own."""
+        v = self.view
+        if at >= proposed:
+            return []
+        found = ["co-visitation"] if at < min(v.fixed.candidates, free) else []
+        readings = len(v.fixed.readings.lanes)
+        x, mark = v.scratch, self._mark_blocked()
+        for p, top in enumerate(v.state.popularity.top):
+            shown = [
+                s for s in top.tolist() if s >= 0 and x.blocked[s] != mark and v.state.items.available[s]
+            ]
+            if slot in shown[: v.fixed.popular]:
+                found.append(self.names[readings + p])
+        return found or ["the whole catalogue"]
+
+    def _mark_blocked(self) -> int:
+        """Block what the user had under a fresh mark."""
+        self._propose(self.view.state, blocking=True)
+        return int(self.view.scratch.mark[0])
+
+    def _withheld(self) -> list[Withheld]:
+        state, mark = self.view.state, self._mark_blocked()
+        had = self.view.scratch.blocked == mark
+        all_there = state.items.available.copy()
+        all_there[state.items.number >= 0] = 1
+        everything = state._replace(items=state.items._replace(available=all_there))
+        missing = state.items.available == 0
+        return [
+            Withheld(self._number(slot), place, reason)
+            for reason, learned, blocking, held in (
+                (UNAVAILABLE, everything, True, missing),
+                (HAD, state, False, had),
+            )
+            for place, slot in enumerate(self._best_of(learned, blocking=blocking), 1)
+            if held[slot]
+        ]
+
+    def _best_of(self, state: State, *, blocking: bool) -> list[int]:
+        candidates, _ = self._propose(state, blocking=blocking)
+        _, scores = self._rescore(candidates, 0)
+        return self._best(candidates, scores)
+
+    def _number(self, slot: int) -> int:
+        return int(self.view.state.items.number[slot])
+
+    def _named(self, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> dict[str, float]:
+        return {name: float(value) for name, value in zip(self.names, values, strict=True)}
