@@ -35,7 +35,11 @@ SIMULATED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "sparse": (
         "5,000 items with about five events each, and some five events a user",
-        {"users": 6000, "items": 5000, "shape": Shape(groups=50, tail=0.6, user_tail=0.3, session=2.0, active=200)},
+        {
+            "users": 6000,
+            "items": 5000,
+            "shape": Shape(groups=50, tail=0.6, user_tail=0.3, session=2.0, active=200),
+        },
     ),
     "long histories": (
         "60 users with some 400 events each, in long sessions",
