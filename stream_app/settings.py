@@ -139,7 +139,7 @@ class WorkerSettings(Section):
     lag_coalesce: int = Field(20_000, ge=1, description="lag from which one list stands for more events")
     lag_skip_rerank: int = Field(100_000, ge=1, description="lag from which the re-ranker is skipped")
     refresh_users: int = Field(2000, ge=0, description="recently active users re-scored after a model swap")
-    web_port: int = Field(6066, ge=0, le=65535)
+    web_port: int = Field(6066, ge=1, le=65535)
     web_bind: str = "127.0.0.1"
 
 
