@@ -19,12 +19,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from models.compression.packed import PackedError, unpack
 from models.config import TransformerSettings
 from models.durable import ASIDE, sync_folder, write_durably
 from models.sequence.transformer import CausalTransformer
 from models.training.train import Trainer
 
-FORMAT = 1
+FORMAT, COMPRESSED = 1, 2
+"""Weights as float32; weights as `models.compression.packed` writes them."""
 WEIGHTS, MANIFEST = "weights.safetensors", "manifest.json"
 MAX_MANIFEST_BYTES = 2 << 30
 MAX_ITEMS, MAX_ACTIONS = 5_000_000, 255
@@ -41,7 +43,7 @@ class FileMark(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Manifest(msgspec.Struct, kw_only=True, frozen=True):
+class Manifest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """Everything about a snapshot but its weights.
 
     Attributes:
@@ -49,6 +51,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
         actions: the event type of each action row, from row 1 on.
         cut: next offset of each topic-partition: what the model may have seen.
         steps, refreshes: how long it was trained.
+        compression: how the weights were made smaller, and of which snapshot they were; empty where they were not.
     """
 
     format: int
@@ -63,6 +66,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True):
     gate: dict[str, Any]
     steps: int
     refreshes: int
+    compression: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def write(
     manifest = Manifest(
         format=FORMAT,
         version=version,
-        files={WEIGHTS: FileMark(len(weights), hashlib.sha256(weights).hexdigest())},
+        files={WEIGHTS: mark_of(weights)},
         config=trainer.settings.model_dump(mode="json"),
         band=trainer.band,
         scale=trainer.scale,
@@ -104,6 +108,11 @@ def write(
         steps=trainer.steps,
         refreshes=trainer.refreshes,
     )
+    return put(folder, manifest, weights)
+
+
+def put(folder: Path, manifest: Manifest, weights: bytes) -> str:
+    """Write a snapshot's files, replacing what is there; the manifest's SHA-256."""
     content = msgspec.json.encode(manifest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(folder.name + ASIDE)
@@ -116,6 +125,11 @@ def write(
     aside.replace(folder)
     sync_folder(folder.parent)
     return hashlib.sha256(content).hexdigest()
+
+
+def mark_of(weights: bytes) -> FileMark:
+    """What a file with these bytes must be like."""
+    return FileMark(len(weights), hashlib.sha256(weights).hexdigest())
 
 
 def read(folder: Path, sha256: str | None = None) -> Snapshot:
@@ -132,8 +146,8 @@ def read(folder: Path, sha256: str | None = None) -> Snapshot:
         config = TransformerSettings(**manifest.config)
     except (msgspec.DecodeError, ValidationError) as error:
         raise _wrong(folder, MANIFEST, f"is damaged or of another version of headrace ({error})") from error
-    if manifest.format != FORMAT:
-        reason = f"has format {manifest.format}, this version of headrace reads {FORMAT}"
+    if manifest.format not in (FORMAT, COMPRESSED):
+        reason = f"has format {manifest.format}, this version of headrace reads {FORMAT} and {COMPRESSED}"
         raise _wrong(folder, MANIFEST, reason)
     n_items, n_actions = len(manifest.item_ids), len(manifest.actions)
     if n_items > MAX_ITEMS or n_actions > MAX_ACTIONS or WEIGHTS not in manifest.files:
@@ -145,13 +159,13 @@ def read(folder: Path, sha256: str | None = None) -> Snapshot:
     if hashlib.sha256(weights).hexdigest() != mark.sha256:
         raise _wrong(folder, WEIGHTS, "is damaged: its SHA-256 is not the manifest's")
     try:
-        state = load(weights)
+        state = unpack(load(weights)) if manifest.format == COMPRESSED else load(weights)
         # a model as large as the manifest says is only made where the weights are
         if (shape := tuple(state["item"].shape)) != (n_items + 1, config.d_model):
             raise ValueError(f"the item table is {shape}, not {(n_items + 1, config.d_model)}")
         model = CausalTransformer(config, n_items, n_actions, manifest.band)
         model.load_state_dict(state, assign=True)
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+    except (SafetensorError, PackedError, RuntimeError, ValueError, KeyError) as error:
         raise _wrong(folder, WEIGHTS, f"does not fit the manifest ({error})") from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise _wrong(folder, WEIGHTS, "holds numbers that are not finite: its training diverged")

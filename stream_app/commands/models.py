@@ -1,11 +1,13 @@
-"""`headrace models`: which snapshots of the Transformer there are, and taking one back.
+"""`headrace models`: which snapshots of the Transformer there are, taking one back, and making one smaller.
 
-In: flags. Out: a table, or the pointer that was written. The work is done in `stream_app.training.registry`.
+In: flags. Out: a table, the pointer that was written, or a new snapshot's version and size. The work is done in
+`stream_app.training.registry` and `stream_app.training.compressed`.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +20,20 @@ Snapshots = Annotated[
     Path | None, typer.Option("--snapshots", metavar="DIR", help="Folder of the Transformer's snapshots.")
 ]
 
+
+class Form(StrEnum):
+    """As `models.compression.packed.Form`, which is not imported for a help text."""
+
+    INT8 = "int8"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    PRUNED = "pruned"
+
+
 group = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Snapshots of the Transformer: list, roll back, unpin."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Snapshots of the Transformer: list, roll back, unpin, compress.",
 )
 
 
@@ -84,6 +98,31 @@ def unpin(config: ConfigFile = None, broker: Broker = None, assignments: Assignm
 
     pointer = let_go(settings)
     typer.echo(f"live is {pointer.version}, not pinned: the next snapshot that passes the gate replaces it")
+
+
+@group.command()
+def compress(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="The snapshot to make smaller.")],
+    to: Annotated[Form, typer.Option("--to", help="What its matrices become.")],
+    share: Annotated[
+        float, typer.Option("--share", min=0.0, max=0.99, help="Of the weights to set to zero (--to pruned).")
+    ] = 0.5,
+    snapshots: Snapshots = None,
+    config: ConfigFile = None,
+    broker: Broker = None,
+    assignments: Assignments = None,
+) -> None:
+    """Write a snapshot's weights in fewer bytes, as a new version beside it; announce it where --broker is given."""
+    settings = load_settings(config, broker, assignments, {"trainer.snapshots": snapshots})
+    from stream_app.training.compressed import compress_version
+
+    made = compress_version(settings, version, to.value, share, announce=broker is not None)
+    typer.echo(
+        f"{made.version}: {version} as {to.value}, {made.bytes:,} bytes of weights in place of {made.bytes_before:,}"
+        f" ({made.bytes / made.bytes_before:.2f})"
+    )
+    if broker is not None:
+        typer.echo(f"announced, not live: `headrace models rollback --to {made.version}` pins it")
 
 
 def _figure(value: object) -> str:

@@ -1,0 +1,137 @@
+"""Compressed snapshots: smaller, read like any other, near the original; damage is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from scipy.stats import spearmanr
+
+from models.compression.low_precision import computing_in, scorer
+from models.compression.packed import FORMS, Form, PackedError, pack, unpack
+from models.compression.snapshots import compress
+from models.config import TransformerSettings
+from models.sequence import snapshot
+from models.sequence.encode import Events, encode
+from models.sequence.reranker import Reranker
+from models.sequence.snapshot import MANIFEST, WEIGHTS, Snapshot, SnapshotError
+from models.training.event_log import EventLog
+from models.training.train import Trainer
+
+ITEMS = 60
+
+
+def written(folder: Path) -> Snapshot:
+    """Two hundred users on the same round through the items."""
+    trainer, log = Trainer(TransformerSettings(d_model=32, heads=2, lr=5e-3), band=8, seed=0), EventLog(4000)
+    numbers = np.arange(2000)
+    log.append(
+        [f"u{i % 200}" for i in numbers],
+        [f"i{(i // 200 + i % 200) % ITEMS}" for i in numbers],
+        ["click"] * 2000,
+        np.full(2000, np.nan, np.float32),
+        np.ones(2000, np.float32),
+        numbers * 60_000,
+        {},
+    )
+    trainer.refresh(log, 0, 20_000)
+    snapshot.write(folder, trainer, "000001", cut={"events-0": 7}, gate={"lower": 0.5})
+    return snapshot.read(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    return written(tmp_path_factory.mktemp("snapshots") / "000001")
+
+
+def histories(of: Snapshot) -> tuple[Events, np.ndarray]:  # type: ignore[type-arg]
+    n, each = 20, 6
+    rows = Reranker(of).rows([f"i{(u + e) % ITEMS}" for u in range(n) for e in range(each)])
+    ones, none = np.ones(n * each, np.int32), np.full(n * each, np.nan, np.float32)
+    return Events(rows, ones, none, np.full(n * each, 12_000_000)), np.arange(0, n * each + 1, each)
+
+
+def scores(of: Snapshot) -> torch.Tensor:
+    events, offsets = histories(of)
+    queries = torch.from_numpy(encode(of.model, events, offsets, (1.0, 5.0))[offsets[1:] - 1])
+    return scorer(of.model)(queries)[:, 1:]
+
+
+@pytest.mark.parametrize(
+    ("form", "bytes_at_most"), [("int8", 0.42), ("bf16", 0.56), ("fp16", 0.56), ("pruned", 0.65)]
+)
+def test_smaller_and_near_the_original(
+    whole: Snapshot, tmp_path: Path, form: Form, bytes_at_most: float
+) -> None:
+    sha256 = compress(whole, form, tmp_path / "000002", "000002")
+    small = snapshot.read(tmp_path / "000002", sha256)
+    size = (tmp_path / "000002" / WEIGHTS).stat().st_size
+    assert size < bytes_at_most * whole.manifest.files[WEIGHTS].bytes
+    assert (small.version, small.manifest.compression["of"], small.manifest.cut) == (
+        "000002", "000001", {"events-0": 7},
+    )  # fmt: skip
+    assert small.manifest.item_ids == whole.manifest.item_ids
+    exact, near = scores(whole), scores(small)
+    if form != "pruned":
+        assert float((exact - near).abs().max()) < 0.05 * float(exact.abs().max())
+        for one, other in zip(exact, near, strict=True):
+            assert spearmanr(one, other).statistic > 0.99
+    assert not torch.equal(exact, near)
+    assert float((exact.argmax(1) == near.argmax(1)).float().mean()) >= (0.5 if form == "pruned" else 0.9)
+    assert Reranker(small).item_vectors.dtype == np.float32
+
+
+@pytest.mark.parametrize("form", ["int8", "bf16", "fp16"])
+def test_computing_in_fewer_bits_ranks_as_float32_does(whole: Snapshot, form: Form) -> None:
+    events, offsets = histories(whole)
+    last = offsets[1:] - 1
+    model = computing_in(whole.model, form)
+    queries = torch.from_numpy(encode(model, events, offsets, (1.0, 5.0))[last])
+    near, exact = scorer(whole.model, form)(queries).float()[:, 1:], scores(whole)
+    assert float((exact - near).abs().max()) < 0.1 * float(exact.abs().max())
+    assert not torch.equal(exact, near)
+    for one, other in zip(exact, near, strict=True):
+        assert spearmanr(one, other).statistic > 0.98
+
+
+def test_pruned_snapshot_holds_the_pruned_weights_exactly(whole: Snapshot, tmp_path: Path) -> None:
+    compress(whole, "pruned", tmp_path / "2", "2", share=0.7)
+    state = {name: t.detach() for name, t in whole.model.state_dict().items()}
+    assert torch.equal(unpack(pack(state, "pruned"))["item"], state["item"])
+    small = snapshot.read(tmp_path / "2").model
+    kept = small.item != 0
+    assert torch.equal(small.item[kept], whole.model.item[kept])
+    assert int((~kept).sum()) == round(0.7 * kept.numel())
+
+
+def test_damage_is_named(whole: Snapshot, tmp_path: Path) -> None:
+    for form in FORMS:
+        folder = tmp_path / form
+        compress(whole, form, folder, "2")
+        content = (folder / WEIGHTS).read_bytes()
+        (folder / WEIGHTS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(SnapshotError, match="is damaged: its SHA-256"):
+            snapshot.read(folder)
+
+
+def test_tensors_that_do_not_belong_together_are_refused(whole: Snapshot, tmp_path: Path) -> None:
+    compress(whole, "int8", tmp_path / "2", "2")
+    tensors = load((tmp_path / "2" / WEIGHTS).read_bytes())
+    del tensors["item/scale"]
+    weights = save(tensors)
+    (tmp_path / "2" / WEIGHTS).write_bytes(weights)
+    manifest = json.loads((tmp_path / "2" / MANIFEST).read_text())
+    mark = snapshot.mark_of(weights)
+    manifest["files"] = {WEIGHTS: {"bytes": mark.bytes, "sha256": mark.sha256}}
+    (tmp_path / "2" / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(SnapshotError, match=r"does not fit the manifest \(item/int8 is there without"):
+        snapshot.read(tmp_path / "2")
+    packed = pack({"m": torch.eye(4)}, "pruned")
+    with pytest.raises(PackedError, match="3 values for 4 bits"):
+        unpack(packed | {"m/values": torch.ones(3)})
+    with pytest.raises(PackedError, match="2 bytes of bits for 400 × 4 entries"):
+        unpack(packed | {"m/shape": torch.tensor([400, 4])})

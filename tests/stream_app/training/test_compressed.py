@@ -1,0 +1,60 @@
+"""`headrace models compress`: the next version, which the worker's loader takes; the old one is untouched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.config import TransformerSettings
+from models.sequence import snapshot
+from models.sequence.snapshot import MANIFEST, WEIGHTS
+from models.training.event_log import EventLog
+from models.training.train import Trainer
+from stream_app.settings import Settings, load
+from stream_app.training.compressed import CompressionError, compress_version
+from stream_app.worker.snapshots import SnapshotLoader
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    trainer, log = Trainer(TransformerSettings(d_model=16, heads=2), band=8, seed=0), EventLog(200)
+    numbers = np.arange(120)
+    log.append(
+        [f"u{i % 5}" for i in numbers],
+        [f"item-{i % 17}" for i in numbers],
+        ["click"] * 120,
+        np.full(120, np.nan, np.float32),
+        np.ones(120, np.float32),
+        numbers * 1000,
+        {},
+    )
+    trainer.refresh(log, 0, 600)
+    snapshot.write(tmp_path / "000007", trainer, "000007")
+    return load({"trainer.snapshots": str(tmp_path), "worker.device": "cpu"})
+
+
+def test_the_next_version_is_loaded_as_the_worker_does(settings: Settings) -> None:
+    folder = settings.trainer.snapshots
+    before = [(folder / "000007" / name).read_bytes() for name in (WEIGHTS, MANIFEST)]
+    made = compress_version(settings, "000007", "int8", 0.5, announce=False)
+    assert (made.version, made.bytes < 0.6 * made.bytes_before) == ("000008", True)
+    assert [(folder / "000007" / name).read_bytes() for name in (WEIGHTS, MANIFEST)] == before
+    load_one = SnapshotLoader(settings)
+    small, whole = load_one(folder / "000008", None), load_one(folder / "000007", None)
+    assert small.version == "000008"
+    np.testing.assert_allclose(small.item_vectors, whole.item_vectors, atol=0.01)
+    assert (small.item_vectors != whole.item_vectors).any()
+
+
+def test_what_can_not_be_compressed_is_named(settings: Settings) -> None:
+    with pytest.raises(CompressionError, match="snapshot 000009 is not in"):
+        compress_version(settings, "000009", "int8", 0.5, announce=False)
+    compress_version(settings, "000007", "pruned", 0.5, announce=False)
+    with pytest.raises(CompressionError, match="snapshot 000008 is pruned already"):
+        compress_version(settings, "000008", "int8", 0.5, announce=False)
+    weights = settings.trainer.snapshots / "000007" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(CompressionError, match="it is half-written"):
+        compress_version(settings, "000007", "int8", 0.5, announce=False)
