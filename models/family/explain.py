@@ -43,7 +43,7 @@ def shortened(queries: Queries, column: np.ndarray[tuple[int], np.dtype[np.int64
     places = np.arange(length)[None, :]
     source = np.where(places <= column[:, None], places - 1, places)  # -1: the new first place
 
-    def moved(values: np.ndarray, fill: float) -> np.ndarray:  # type: ignore[type-arg]
+    def moved(values: np.ndarray, fill: float) -> np.ndarray:
         out = np.take_along_axis(values, np.maximum(source, 0), axis=1)
         out[:, 0] = fill
         return out
