@@ -118,11 +118,17 @@ def _admit(store: StateStore, recommender: Recommender, user_id: str) -> int:
 
 def _set_snapshot(recommender: Recommender, folder: Path) -> str:
     """Score with this snapshot, or with the newest one in this folder; its version."""
+    from models.family.snapshot import of_family
     from models.sequence.reranker import Reranker
     from models.sequence.snapshot import SnapshotError, read
 
     versions = versions_on_disk(folder)
     chosen = folder / versions[-1] if versions else folder
+    if of_family(chosen):
+        raise NothingToExplainError(
+            f"{chosen} is a snapshot of another model than the Transformer",
+            "Its say can't be told apart yet: leave --snapshots away, and the other sources are explained.",
+        )
     try:
         reranker = Reranker(read(chosen), "cpu", cached_users=0)
     except SnapshotError as error:
