@@ -138,7 +138,7 @@ def main() -> None:
     events = min(events, len(data))
     workers, raw, faust = [], [], []
     with tempfile.TemporaryDirectory() as folder, KafkaBroker(Path(folder)) as broker:
-        settings = settings_for(broker.address, Path(folder), 0)
+        settings = settings_for(broker.address, Path(folder), free_port())
         topics.create(settings.broker, settings.topics, partitions)
         filled = asyncio.run(topics_filled.fill(broker.address, "events", data, events))
         for number in range(runs):
