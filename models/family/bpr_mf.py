@@ -20,7 +20,7 @@ from models.family.contract import Queries
 from models.family.losses import bpr
 from models.family.negatives import NotTaken
 from models.family.tables import Table
-from models.family.training import Lesson, Network, NeuralModel, NeuralSettings, Step
+from models.family.training import Lesson, Network, NeuralSettings, ProductModel, Step
 
 INIT = 0.1
 """Standard deviation of initial vectors."""
@@ -52,7 +52,7 @@ class BPRNetwork(Network):
         return scores
 
 
-class BPRMF(NeuralModel):
+class BPRMF(ProductModel):
     """Matrix factorisation that learns an order (Rendle et al., UAI 2009)."""
 
     name = "matrix-factorisation"
@@ -78,9 +78,11 @@ class BPRMF(NeuralModel):
     def settle(self) -> None:
         self._users = with_the_mean(self.network.user.weight)
 
-    def rank(self, queries: Queries) -> Tensor:
-        users = self._users[self.tensor(user_rows(queries, self.n_users))]
-        return torch.addmm(self.network.bias.weight[1:, 0], users, self.network.item.weight[1:].t())
+    def item_side(self) -> tuple[Tensor, Tensor]:
+        return self.network.item.weight[1:], self.network.bias.weight[1:, 0]
+
+    def query_side(self, queries: Queries) -> Tensor:
+        return self._users[self.tensor(user_rows(queries, self.n_users))]
 
 
 def user_rows(queries: Queries, n_users: int) -> I64:

@@ -173,14 +173,6 @@ class Model(ABC):
             scores = np.where(blocked, np.float32(-np.inf), scores)
         return best(scores, k)
 
-    def factors(self) -> tuple[F32, F32] | None:
-        """Vectors [n_items, d] and biases [n_items] of the items, where a score is `embed(queries)` times these."""
-        return None
-
-    def embed(self, queries: Queries) -> F32:
-        """The queries' side of `factors`, float32 [n, d]."""
-        raise NotImplementedError(f"{self.name} has no factors")
-
     @abstractmethod
     def arrays(self) -> Arrays:
         """Everything learned, by name; copies or views, for `models.family.storage`."""
@@ -188,6 +180,18 @@ class Model(ABC):
     @abstractmethod
     def restore(self, arrays: Arrays) -> None:
         """Take back what `arrays` gave; `n_users` and `n_items` are set already. ValueError where shapes don't fit."""
+
+
+class Factored(ABC):
+    """What a model can do beside whose scores are products: `embed(queries) @ vectors.T + biases`."""
+
+    @abstractmethod
+    def factors(self) -> tuple[F32, F32]:
+        """Vectors [n_items, d] and biases [n_items] of the items, float32."""
+
+    @abstractmethod
+    def embed(self, queries: Queries) -> F32:
+        """The queries' side, float32 [n, d]."""
 
 
 class RatingModel(Model):

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from models.base import F32, F64, I32, I64, Bool
 from models.config import Section
-from models.family.contract import Arrays, Interactions, Model, Queries, chosen
+from models.family.contract import Arrays, Factored, Interactions, Model, Queries, chosen
 from models.family.factors import grown, least_squares, restored
 from models.family.taken import Taken, fading, newest
 from models.kernels import inner, kernel
@@ -173,7 +173,7 @@ def _follow(
             _add(s_q, q[i], c[i])
 
 
-class EALS(Model):
+class EALS(Model, Factored):
     """Element-wise ALS with popularity-weighted missing data, learned online (He et al. 2016)."""
 
     name = "eals"
@@ -200,9 +200,12 @@ class EALS(Model):
         _follow(events.user, events.item, new, self.user, self.item, c, *sides, s.l2, s.rounds)
 
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
-        return chosen(self.folded(queries) @ self.item.T, items)
+        return chosen(self.embed(queries) @ self.item.T, items)
 
-    def folded(self, queries: Queries) -> F32:
+    def factors(self) -> tuple[F32, F32]:
+        return self.item, np.zeros(len(self.item), np.float32)
+
+    def embed(self, queries: Queries) -> F32:
         """A vector for each query, the best for its history, float32 [n, factors]."""
         history = newest(queries, self.n_items)
         weight = fading(history.age, self.settings.half_life).astype(np.float32)

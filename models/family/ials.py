@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 
 from models.base import F32, I32, I64
 from models.config import Section
-from models.family.contract import Arrays, Interactions, Model, Queries, chosen
+from models.family.contract import Arrays, Factored, Interactions, Model, Queries, chosen
 from models.family.factors import grown, least_squares, restored
 from models.family.taken import Taken, fading, newest
 
@@ -45,7 +45,7 @@ class IALSSettings(Section):
     init_std: float = Field(0.1, gt=0, description="of an item's vector at first, divided by √factors")
 
 
-class IALS(Model):
+class IALS(Model, Factored):
     """Alternating least squares on all pairs (Hu, Koren, Volinsky 2008; Rendle et al. 2022)."""
 
     name = "ials"
@@ -63,9 +63,12 @@ class IALS(Model):
         self._learn(events, 1)
 
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
-        return chosen(self.folded(queries) @ self.item.T, items)
+        return chosen(self.embed(queries) @ self.item.T, items)
 
-    def folded(self, queries: Queries) -> F32:
+    def factors(self) -> tuple[F32, F32]:
+        return self.item, np.zeros(len(self.item), np.float32)
+
+    def embed(self, queries: Queries) -> F32:
         """A vector for each query, from its history, float32 [n, factors]."""
         history = newest(queries, self.n_items)
         shape = (len(queries), self.n_items)

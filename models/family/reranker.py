@@ -3,7 +3,7 @@
 In: a snapshot of the model, the user table as it is, event batches. Out: each event's user before and after it as a
 vector, whose product with an item's vector is the model's score, as the recommender takes them. Never learns.
 
-Where a model's scores are products already (`Model.factors`), these are the vectors. For any other, a user's vector are
+Where a model's scores are products already (`Factored`), these are the vectors. For any other, a user's vector are
 the scores of all items, and the items' vectors are those of the identity, which bounds their number.
 """
 
@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from models.base import F32, I32, I64, Bool, EventBatch
-from models.family.contract import NOBODY, Queries
+from models.family.contract import NOBODY, Factored, Queries
 from models.family.snapshot import FamilySnapshot
 from models.sequence.encode import Events
 from models.sequence.snapshot import SnapshotError
@@ -83,9 +83,9 @@ class FamilyReranker:
         self._item = {name: code for code, name in enumerate(manifest.item_ids[: self.model.n_items])}
         self._user = {name: code for code, name in enumerate(manifest.user_ids) if name}
         self._action = {name: code for code, name in enumerate(manifest.actions, 1)}
-        factors = self.model.factors()
-        self._factored = factors is not None
-        if factors is None:
+        if isinstance(self.model, Factored):
+            factors = self.model.factors()
+        else:
             n = self.model.n_items
             if n > MOST_ITEMS:
                 raise SnapshotError(
@@ -112,7 +112,7 @@ class FamilyReranker:
         """The users' side of the scores, float32 [n, d]."""
         if not len(queries):
             return np.zeros((0, self.item_vectors.shape[1]), np.float32)
-        if self._factored:
+        if isinstance(self.model, Factored):
             return self.model.embed(queries)
         return np.maximum(self.model.score(queries), np.float32(LOWEST))
 

@@ -13,12 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.base import F32, I64
+from models.base import I64
 from models.family.contract import Queries
 from models.family.losses import softmax
 from models.family.padded import Windowed, asked_rows
 from models.family.tables import Table
-from models.family.training import Lesson, Network, NeuralModel, NeuralSettings, Step
+from models.family.training import Lesson, Network, NeuralSettings, ProductModel, Step
 
 INIT = 0.02
 """Standard deviation of initial embeddings."""
@@ -44,7 +44,7 @@ class SequentialNetwork(Network):
         """A query vector after each event, from it and those before it."""
 
 
-class Sequential(NeuralModel):
+class Sequential(ProductModel):
     """Predicts the next item from the items before it; the user's code does not matter."""
 
     settings: SequentialSettings
@@ -71,21 +71,10 @@ class Sequential(NeuralModel):
             step=lesson.step_key(number),
         )
 
-    def factors(self) -> tuple[F32, F32]:
-        network = self.network
-        items, bias = (table.weight.detach()[1:].cpu().numpy() for table in (network.item, network.bias))
-        return items, bias[:, 0]
+    def item_side(self) -> tuple[Tensor, Tensor]:
+        return self.network.item.weight[1:], self.network.bias.weight[1:, 0]
 
-    def embed(self, queries: Queries) -> F32:
-        with torch.inference_mode():
-            vectors: F32 = self._asked(queries).cpu().numpy()
-        return vectors
-
-    def rank(self, queries: Queries) -> Tensor:
-        items, bias = self.network.item.weight[1:], self.network.bias.weight[1:, 0]
-        return torch.addmm(bias, self._asked(queries), items.t())
-
-    def _asked(self, queries: Queries) -> Tensor:
+    def query_side(self, queries: Queries) -> Tensor:
         rows, newest = asked_rows(queries, self.n_items, self.settings.length)
         h: Tensor = self.network(self.tensor(rows))
         return h[torch.arange(len(rows)), self.tensor(newest)]

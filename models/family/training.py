@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.base import F32, I32, I64, Bool
 from models.config import Fraction, Section
-from models.family.contract import COLUMNS, Arrays, Interactions, Model, Queries, chosen
+from models.family.contract import COLUMNS, Arrays, Factored, Interactions, Model, Queries, chosen
 from models.family.tables import Table
 from models.training.dropout import Noise
 
@@ -236,6 +236,35 @@ class NeuralModel(Model):
         self.network.eval()
         with torch.inference_mode():
             self.settle()
+
+
+class ProductModel(NeuralModel, Factored):
+    """A network whose scores are products of a vector a query and a vector an item."""
+
+    @abstractmethod
+    def item_side(self) -> tuple[Tensor, Tensor]:
+        """Vectors [n_items, d] and biases [n_items], by weights that don't change."""
+
+    @abstractmethod
+    def query_side(self, queries: Queries) -> Tensor:
+        """Vectors [n, d], by weights that don't change."""
+
+    def rank(self, queries: Queries) -> Tensor:
+        vectors, bias = self.item_side()
+        return torch.addmm(bias, self.query_side(queries), vectors.t())
+
+    def factors(self) -> tuple[F32, F32]:
+        vectors, bias = self.item_side()
+        return vectors.detach().cpu().numpy(), bias.detach().cpu().numpy()
+
+    def embed(self, queries: Queries) -> F32:
+        at_once = self.scored_at_once()
+        with torch.inference_mode():
+            parts = [
+                self.query_side(queries.take(slice(start, start + at_once))).cpu().numpy()
+                for start in range(0, max(len(queries), 1), at_once)
+            ]
+        return np.concatenate(parts)
 
 
 def rate(step: int, steps: int) -> float:

@@ -27,7 +27,7 @@ from models.family.losses import in_batch_softmax
 from models.family.mean_history import before
 from models.family.padded import known_rows
 from models.family.tables import Table, fresh_rows
-from models.family.training import Lesson, Network, NeuralModel, NeuralSettings, Step
+from models.family.training import Lesson, Network, NeuralSettings, ProductModel, Step
 from models.training.dropout import KeyedDropout
 
 INIT = 0.1
@@ -105,7 +105,7 @@ class TwoTowerNetwork(Network):
         return self.of_item(embedded[:, :-1]), embedded[:, -1]
 
 
-class TwoTower(NeuralModel):
+class TwoTower(ProductModel):
     """A user tower over the history, an item tower over id and content (Huang et al. 2013, Yi et al. 2019)."""
 
     name = "two-tower"
@@ -136,10 +136,13 @@ class TwoTower(NeuralModel):
         self._embedded = self.network.embed(np.arange(self.n_items + 1))
         self._vectors, self._bias = self.network.items(self._embedded[1:])
 
-    def rank(self, queries: Queries) -> Tensor:
+    def item_side(self) -> tuple[Tensor, Tensor]:
+        return self._vectors, self._bias
+
+    def query_side(self, queries: Queries) -> Tensor:
         histories = known_rows(queries, self.n_items, self.settings.length)
-        h = self.network.users(self._embedded, self.tensor(histories))
-        return torch.addmm(self._bias, h, self._vectors.t())
+        h: Tensor = self.network.users(self._embedded, self.tensor(histories))
+        return h
 
 
 def in_a_batch(share: F64, batch: int) -> F64:

@@ -2,7 +2,7 @@
 
 In: what users did (item, action, value, time, scenario), and what is known of the items. Out: scores of all items for
 a history; which action and which value would come with an item. The backbone is the one that the worker re-ranks with
-(`models.sequence.transformer`: causal, banded, rotary); `served` gives its weights in that form, content and all.
+(`models.sequence.transformer`: causal, banded, rotary).
 
 An item's vector is v = id + Σ_m σ(w_m · c_m + b_m) c_m over what describes it: c_1 the sum of its hashed tokens'
 vectors, c_2 a projection of its ready-made embedding (text, image, audio). Content is projected into the space of the
@@ -30,9 +30,9 @@ from models.family.item_content import ItemContent, described
 from models.family.losses import softmax
 from models.family.sequential import INIT, SequentialSettings
 from models.family.tables import Table
-from models.family.training import Lesson, Network, NeuralModel, Step
+from models.family.training import Lesson, Network, ProductModel, Step
 from models.sequence.encode import Events
-from models.sequence.transformer import LEVELS, CausalTransformer, EventEncoder, band_for
+from models.sequence.transformer import LEVELS, EventEncoder, band_for
 from models.training.event_log import MAX_ACTIONS, Sequences
 from models.training.windows import Batch, batches, plan
 
@@ -118,7 +118,7 @@ class UnifiedNetwork(Network):
         )
 
 
-class Unified(NeuralModel):
+class Unified(ProductModel):
     """Causal attention over all kinds of events, item vectors of id and content, three tasks (see the module)."""
 
     name = "unified"
@@ -192,22 +192,13 @@ class Unified(NeuralModel):
     def settle(self) -> None:
         self._vectors = self.network.item_vectors()
 
-    def factors(self) -> tuple[F32, F32]:
-        items: F32 = self._vectors[1:].cpu().numpy()
-        return items, self.network.bias.weight.detach()[1:, 0].cpu().numpy()
-
-    def embed(self, queries: Queries) -> F32:
-        with torch.inference_mode():
-            vectors: F32 = self._asked(queries).cpu().numpy()
-        return vectors
-
-    def rank(self, queries: Queries) -> Tensor:
-        return torch.addmm(self.network.bias.weight[1:, 0], self._asked(queries), self._vectors[1:].t())
+    def item_side(self) -> tuple[Tensor, Tensor]:
+        return self._vectors[1:], self.network.bias.weight[1:, 0]
 
     def actions(self, queries: Queries) -> F32:
         """Probability of each action code for each query's next event, float32 [n, MAX_ACTIONS]."""
         with torch.inference_mode():
-            logits = self.network.next_action(self._asked(queries))[:, 1:]
+            logits = self.network.next_action(self.query_side(queries))[:, 1:]
             found: F32 = torch.softmax(logits, 1).cpu().numpy()
         return found
 
@@ -217,23 +208,11 @@ class Unified(NeuralModel):
         levels = torch.linspace(low, high, LEVELS, device=self.device)
         with torch.inference_mode():
             taken = functional.embedding(self.tensor(items.astype(np.int64) + 1), self._vectors)
-            logits = self.network.next_value(self._asked(queries) * taken)[:, 1:]
+            logits = self.network.next_value(self.query_side(queries) * taken)[:, 1:]
             found: F32 = (torch.softmax(logits, 1) @ levels).cpu().numpy()
         return found
 
-    def served(self) -> CausalTransformer:
-        """The backbone as the worker re-ranks with it: item vectors with their content folded in, on the CPU.
-
-        Scenarios are left out: the worker's sequences do not hold them.
-        """
-        encoder = self.network.encoder
-        model = CausalTransformer(encoder.config, self.n_items, MAX_ACTIONS, encoder.band)
-        weights = {name: tensor.cpu() for name, tensor in encoder.state_dict().items()}
-        weights |= {"item": self._vectors.cpu(), "bias": self.network.bias.weight[:, 0].detach().cpu()}
-        model.load_state_dict(weights)
-        return model.eval().requires_grad_(False)
-
-    def _asked(self, queries: Queries) -> Tensor:
+    def query_side(self, queries: Queries) -> Tensor:
         """The query vectors [n, d]; zero for an empty history."""
         shown = queries.items != NOBODY
         sizes = shown.sum(1)

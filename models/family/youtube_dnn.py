@@ -23,7 +23,7 @@ from models.family.losses import softmax
 from models.family.mean_history import before
 from models.family.padded import known_rows
 from models.family.tables import Table
-from models.family.training import Lesson, Network, NeuralModel, NeuralSettings, Step
+from models.family.training import Lesson, Network, NeuralSettings, ProductModel, Step
 from models.training.dropout import KeyedDropout
 
 INIT = 0.1
@@ -63,7 +63,7 @@ class YouTubeNetwork(Network):
         return query
 
 
-class YouTubeDNN(NeuralModel):
+class YouTubeDNN(ProductModel):
     """What is watched next, by a deep network over the mean of what was (Covington et al., RecSys 2016)."""
 
     name = "youtube-dnn"
@@ -92,10 +92,13 @@ class YouTubeDNN(NeuralModel):
             step=lesson.step_key(number),
         )
 
-    def rank(self, queries: Queries) -> Tensor:
+    def item_side(self) -> tuple[Tensor, Tensor]:
+        return self.network.item.weight[1:], self.network.bias.weight[1:, 0]
+
+    def query_side(self, queries: Queries) -> Tensor:
         rows = self.tensor(known_rows(queries, self.n_items, self.settings.length))
-        h = self.network(rows, torch.zeros(len(rows), device=self.device))
-        return torch.addmm(self.network.bias.weight[1:, 0], h, self.network.item.weight[1:].t())
+        h: Tensor = self.network(rows, torch.zeros(len(rows), device=self.device))
+        return h
 
 
 def ages(ts: I64) -> F32:

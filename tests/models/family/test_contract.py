@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.family.contract import NOBODY, Content, Interactions, Model, Queries, best
+from models.family.contract import NOBODY, Content, Factored, Interactions, Model, Queries, best
 from models.family.registry import MODELS, make, model_class
 from models.family.storage import MANIFEST, WEIGHTS, StoredModelError, load_model, save_model
 from tests.models.family import planted
@@ -40,6 +40,11 @@ UNPERSONAL = {"popularity"}
 
 OF_RATINGS = {"biased-mf"}
 """Models of how much, not of what: ratings that are all the same teach them nothing."""
+
+FACTORED = {
+    "ials", "eals", "matrix-factorisation", "two-tower", "youtube-dnn", "gru4rec", "lstm", "sasrec", "unified",
+}  # fmt: skip
+"""Models whose scores are products of vectors."""
 
 every_model = pytest.mark.parametrize("name", list(MODELS))
 
@@ -87,6 +92,16 @@ class TestContract:
         asked = model.score(queries.take(np.array([7, 30])), some)
         expected = np.take_along_axis(everything[[7, 30]], some, 1)
         np.testing.assert_allclose(asked, expected, rtol=1e-4, atol=1e-5)
+
+    def test_factors_make_the_scores_where_there_are_any(
+        self, name: str, events: Interactions, queries: Queries
+    ) -> None:
+        model = taught(name, events, content=planted.halves())
+        assert isinstance(model, Factored) == (name in FACTORED)
+        if isinstance(model, Factored):
+            vectors, biases = model.factors()
+            found = model.embed(queries) @ vectors.T + biases
+            np.testing.assert_allclose(found, model.score(queries), rtol=1e-4, atol=1e-4)
 
     def test_asking_changes_nothing_and_makes_no_entries(
         self, name: str, events: Interactions, queries: Queries

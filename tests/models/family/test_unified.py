@@ -1,4 +1,4 @@
-"""The unified sequence model: content before clicks, three tasks, scenarios, and the form in which it is served."""
+"""The unified sequence model: content before clicks, three tasks, scenarios."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from models.base import I32
 from models.family.contract import Content, Interactions, Queries
 from models.family.histories import Histories
 from models.family.unified import Unified, UnifiedSettings
-from models.sequence.encode import Events, encode
 from tests.models.family import planted
 
 SMALL: dict[str, Any] = {
@@ -89,26 +88,6 @@ def test_one_set_of_weights_serves_scenarios_that_contradict_each_other() -> Non
     ]  # fmt: skip
     assert (model.score(asked[0]).argmax(1) == (one + 1) % items).mean() > 0.9
     assert (model.score(asked[1]).argmax(1) == (one - 1) % items).mean() > 0.9
-
-
-def test_it_is_served_as_the_worker_s_transformer() -> None:
-    events = planted.checkerboard()
-    model = taught(events, planted.halves())
-    queries = as_they_stand(events, np.arange(6, dtype=np.int32))
-    served = model.served()
-    shown = queries.items >= 0
-    offsets = np.concatenate(([0], np.cumsum(shown.sum(1))))
-    gaps = np.diff(queries.ts[shown], prepend=0)
-    gaps[offsets[:-1]] = -1
-    columns = Events(
-        (queries.items[shown] + 1).astype(np.int32),
-        np.ones(int(shown.sum()), np.int32),
-        queries.values[shown],
-        gaps,
-    )
-    vectors = encode(served, columns, offsets, (1.0, 5.0))[offsets[1:] - 1]
-    scores = vectors @ served.item_vectors()[1:].numpy().T + served.bias[1:].numpy()
-    np.testing.assert_allclose(scores, model.score(queries), rtol=1e-4, atol=1e-4)
 
 
 def test_a_window_may_be_longer_than_the_history_that_is_read_at_once() -> None:
