@@ -17,6 +17,8 @@ PROGRAMS = {
     "embedded": ["whole_path", "--rate", "500", "--minutes", "2", "--embedded"],
     "ml-100k": ["backtests", "ml-100k", "3", "both"],
     "any_stream": ["any_stream", "both"],
+    "cold_start": ["cold_start"],
+    "compression": ["compression", "ml-100k"],
     "staleness": ["staleness", "ml-100k"],
     "sync_interval": ["sync_interval", "ml-100k"],
     "ml-1m-cheap": ["backtests", "ml-1m", "3", "without"],

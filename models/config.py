@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -123,6 +123,13 @@ class PolicySettings(Section):
         0, ge=0, le=100, description="last places of a list drawn among new items (0: none)"
     )
     new_below: int = Field(5, ge=2, description="an item with fewer events than this is new")
+
+    @field_validator("exploration")
+    @classmethod
+    def _on_the_list(cls, exploration: int, info: ValidationInfo) -> int:
+        if exploration > info.data.get("k", exploration):
+            raise ValueError(f"{exploration} of the {info.data['k']} places of a list can't be drawn")
+        return exploration
 
 
 class TransformerSettings(Section):
