@@ -171,3 +171,12 @@ class ModelSettings(Section):
         default_factory=dict, description="of that model of the family; the Transformer has its own section"
     )
     transformer: TransformerSettings = TransformerSettings()
+
+    @field_validator("ranker")
+    @classmethod
+    def _there(cls, ranker: str) -> str:
+        from models.family.registry import MODELS  # which imports this module
+
+        if ranker not in ("transformer", *MODELS):
+            raise ValueError(f"there is no such model; there are transformer, {', '.join(MODELS)}")
+        return ranker

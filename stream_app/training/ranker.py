@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from pydantic import ValidationError
 
 from models.family import snapshot as family
-from models.family.registry import MODELS
 from models.sequence import snapshot
 from models.sequence.transformer import band_for
 from models.training.train import Trainer
@@ -37,7 +36,7 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
     """A trainer of `models.ranker` that has learned nothing.
 
     Raises:
-        UsageError: there is no such model, or it has not these settings.
+        UsageError: the model has not these settings.
     """
     name, t = settings.models.ranker, settings.trainer
     if name == TRANSFORMER:
@@ -61,11 +60,6 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
         path = ".".join(map(str, ("models.ranker_settings", *first["loc"])))
         raise UsageError(
             f"{path}: {first['msg']}", f"See the settings of {name} in models/family/."
-        ) from error
-    except ValueError as error:
-        raise UsageError(
-            f"models.ranker is {name!r}, and there is no such model",
-            f"Take one of {TRANSFORMER}, {', '.join(MODELS)}.",
         ) from error
 
 

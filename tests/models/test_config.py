@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from models.config import CovisitSettings, ModelSettings, Reading
+from models.config import CovisitSettings, ModelSettings, PolicySettings, Reading
 
 
 def reading(name: str) -> Reading:
@@ -36,3 +36,9 @@ def test_settings_do_not_change() -> None:
 def test_the_defaults_name_every_reading_apart() -> None:
     names = [r.name for r in ModelSettings().covisit.readings]
     assert len(set(names)) == len(names) == 5
+
+
+def test_no_more_places_are_explored_than_a_list_has() -> None:
+    with pytest.raises(ValidationError, match="11 of the 10 places"):
+        ModelSettings.model_validate({"policy": {"exploration": 11}})
+    assert PolicySettings(k=20, exploration=11).exploration == 11
