@@ -186,8 +186,9 @@ class TrainerService:
         version = view.next_version(versions_on_disk(self.settings.trainer.snapshots))
         job = await self._fed(lambda: self._refresher.begin(version, self.clock()))
         log.info(
-            "%s: training %d tokens up to event %d (%d new)", version, job.tokens, job.at, job.new_events
-        )
+            "%s: %s learns up to event %d (%d new)",
+            version, self.settings.models.ranker, job.at, job.new_events,
+        )  # fmt: skip
         began = self.clock()
         cut = await self._work(lambda: self._refresher.train(job, now_ms(), self._stopping.is_set))
         await self._fed(lambda: self._refresher.finish(job, cut, self.clock()))
@@ -195,7 +196,7 @@ class TrainerService:
             log.info("%s: no user has two events yet, so there was nothing to learn", version)
             return
         log.info(
-            "%s: trained %d tokens in %.1f s%s; waits for the gate",
+            "%s: learned from %d events, repeats counted, in %.1f s%s; waits for the gate",
             version, cut.tokens, self.clock() - began, "" if cut.loss is None else f", loss {cut.loss:.3f}",
         )  # fmt: skip
         await self._insist(partial(self._registry.announce, manifest(cut)))
