@@ -67,7 +67,7 @@ class TestEALS:
         weight = np.where(taken, 1.0, c)
         left = (item * weight[:, None]).T @ item + model.settings.l2 * np.eye(4)
         expected = np.linalg.solve(left, item[taken].sum(axis=0))
-        found = model.folded(asked(interactions([99, 99], [0, 2]), [99]))
+        found = model.embed(asked(interactions([99, 99], [0, 2]), [99]))
         np.testing.assert_allclose(found[0], expected, rtol=1e-3, atol=1e-4)
 
     def test_a_fresh_click_of_the_other_taste_turns_the_list(self) -> None:

@@ -57,7 +57,7 @@ class TestIALS:
         model = fitted()
         question = asked(EVENTS, [5]).take(np.array([0]))
         trained = model._solve(csr_array(model.taken.matrix(12, 8)[[5]]), model.item)
-        np.testing.assert_allclose(model.folded(question), trained, rtol=1e-5)
+        np.testing.assert_allclose(model.embed(question), trained, rtol=1e-5)
 
     def test_a_fresh_click_of_the_other_taste_turns_the_list(self) -> None:
         model = IALS(IALSSettings(factors=2, half_life=1.0))
