@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -126,10 +127,14 @@ class Model(ABC):
     Attributes:
         name: as in `models.family.registry`.
         n_users, n_items: codes below these are known; content counts as knowing an item.
+        checkpoints: folder for training that is under way, of models that can go on after a kill; None keeps nothing.
+        resumed_from: steps of the last training that came from a checkpoint and were not made again.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[Section]] = Section
+    checkpoints: Path | None = None
+    resumed_from: int = 0
 
     def __init__(
         self, settings: Section | None = None, *, seed: int = 0, content: Content | None = None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.base import F32, I32, I64, Bool
 from models.config import Fraction, Section
 from models.family.contract import COLUMNS, Arrays, Factored, Interactions, Model, Queries, chosen
+from models.family.lesson_checkpoint import EVERY, LessonCheckpoint
 from models.family.tables import Table
 from models.training.dropout import Noise
 
@@ -220,8 +221,10 @@ class NeuralModel(Model):
             self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         steps = self.steps(lesson)
+        kept = self._checkpoint(lesson)
+        self.resumed_from = 0 if kept is None else kept.resume(self.network, optimizer)
         self.network.train()
-        for number, step in enumerate(steps):
+        for number, step in enumerate(steps[self.resumed_from :], self.resumed_from):
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * rate(number, len(steps))
             self.network.noise.key(self.seed, lesson.step_key(number))
@@ -229,8 +232,21 @@ class NeuralModel(Model):
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            if kept is not None and ((number + 1) % EVERY == 0 or number + 1 == len(steps)):
+                kept.save(number + 1, self.network, optimizer)
         self.lessons += 1
         self._rest()
+
+    def _checkpoint(self, lesson: Lesson) -> LessonCheckpoint | None:
+        if self.checkpoints is None:
+            return None
+        settings = self.settings.model_dump(mode="json", exclude={"device"})
+        facts = (self.name, settings, self.seed, lesson.lesson, lesson.predictions, lesson.new_from)
+        events = [getattr(lesson.events, name).tobytes() for name in COLUMNS]
+        weights = [tensor.cpu().numpy().tobytes() for tensor in self.network.state_dict().values()]
+        known = [] if self.content is None else [repr(self.content.tokens).encode()]
+        parts = [repr(facts).encode(), *events, *weights, *known]
+        return LessonCheckpoint(self.checkpoints, f"{self.name}-{self.seed}", parts)
 
     def _rest(self) -> None:
         self.network.eval()

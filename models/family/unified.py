@@ -34,7 +34,7 @@ from models.family.training import Lesson, Network, ProductModel, Step
 from models.sequence.encode import Events
 from models.sequence.transformer import LEVELS, EventEncoder, band_for
 from models.training.event_log import MAX_ACTIONS, Sequences
-from models.training.windows import Batch, batches, plan
+from models.training.windows import Windows, grouped, plan, read
 
 MAX_SCENARIOS = 64
 """Scenarios told apart; all further ones count as the last of these. Scenario 0, "not given", has the zero vector."""
@@ -152,21 +152,25 @@ class Unified(ProductModel):
         )
         scenario = np.minimum(events.scenario, MAX_SCENARIOS - 1).astype(np.int64)
         return [
-            partial(self._step, lesson, sequences, scenario, batch, number)
-            for number, batch in enumerate(batches(sequences, windows, settings.batch))
+            partial(self._step, lesson, sequences, scenario, group, number)
+            for number, group in enumerate(grouped(windows, settings.batch))
         ]
 
-    def _step(self, lesson: Lesson, events: Sequences, scenario: I64, batch: Batch, number: int) -> Tensor:
-        network, read = self.network, batch.events
-        buckets, follow = (self._buckets(events, at) for at in (read, batch.targets))
+    def _step(
+        self, lesson: Lesson, events: Sequences, scenario: I64, windows: Windows, number: int
+    ) -> Tensor:
+        batch = read(events, windows)
+        assert batch is not None  # all events weigh the same here
+        network = self.network
+        buckets, follow = (self._buckets(events, at) for at in (batch.events, batch.targets))
         targets = follow[0]
         vectors = network.item_vectors()
         h = network(
             functional.embedding(self.tensor(buckets[0]), vectors),
             self.tensor(buckets[1:]),
-            self.tensor(scenario[read]),
+            self.tensor(scenario[batch.events]),
             self.tensor(batch.segments),
-            torch.arange(len(read), device=self.device),
+            torch.arange(len(batch.events), device=self.device),
         )[self.tensor(batch.sources)]
         loss = softmax(
             h, vectors, network.bias.weight[:, 0], targets,

@@ -33,7 +33,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start)
 
-    def take(self, index: I64) -> Windows:
+    def take(self, index: I64 | slice) -> Windows:
         return Windows(self.context[index], self.start[index], self.stop[index])
 
     @property
@@ -116,28 +116,37 @@ def plan(
     return together.take(rng.permutation(len(together)))
 
 
-def batches(sequences: Sequences, windows: Windows, tokens: int) -> Iterator[Batch]:
-    """The windows in batches of about `tokens` targets; only events of positive weight are predicted."""
+def grouped(windows: Windows, tokens: int) -> list[Windows]:
+    """The windows, in their order, in groups of about `tokens` targets; only slices of their columns are made."""
     ends = np.cumsum(windows.targets)
     number = (ends - 1) // tokens
     borders = np.concatenate(([0], np.flatnonzero(np.diff(number)) + 1, [len(windows)]))
-    for a, b in pairwise(borders.tolist()):
-        if a == b:
-            continue
-        some = windows.take(np.arange(a, b))
-        read = some.stop - 1 - some.context
-        events = ragged(some.context, read)
-        targets = ragged(some.start, some.targets)
-        sources = ragged(np.cumsum(read) - some.targets, some.targets)
-        weight = np.maximum(sequences.weight[targets], 0)
-        good = weight > 0
-        if not good.any():
-            continue
-        weights = weight[good] * (good.sum() / weight[good].sum())
-        yield Batch(
-            events=events,
-            segments=np.repeat(np.arange(b - a), read),
-            sources=sources[good],
-            targets=targets[good],
-            weights=weights.astype(np.float32),
-        )
+    return [windows.take(slice(a, b)) for a, b in pairwise(borders.tolist()) if a < b]
+
+
+def read(sequences: Sequences, windows: Windows) -> Batch | None:
+    """A training step of these windows; None without an event of positive weight, as only such are predicted."""
+    events_read = windows.stop - 1 - windows.context
+    events = ragged(windows.context, events_read)
+    targets = ragged(windows.start, windows.targets)
+    sources = ragged(np.cumsum(events_read) - windows.targets, windows.targets)
+    weight = np.maximum(sequences.weight[targets], 0)
+    good = weight > 0
+    if not good.any():
+        return None
+    weights = weight[good] * (good.sum() / weight[good].sum())
+    return Batch(
+        events=events,
+        segments=np.repeat(np.arange(len(windows)), events_read),
+        sources=sources[good],
+        targets=targets[good],
+        weights=weights.astype(np.float32),
+    )
+
+
+def batches(sequences: Sequences, windows: Windows, tokens: int) -> Iterator[Batch]:
+    """The windows in training steps of about `tokens` targets."""
+    for group in grouped(windows, tokens):
+        batch = read(sequences, group)
+        if batch is not None:
+            yield batch

@@ -70,6 +70,14 @@ def evaluate(
         int,
         typer.Option("--negatives", min=0, help="Leave-one-out: rank among so many sampled items, not all."),
     ] = 0,
+    learn_validation: Annotated[
+        bool,
+        typer.Option("--learn-validation", help="Leave-one-out on the test: learn validation events too."),
+    ] = False,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep neural training here, and go on with it (not prequential)."),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder of table.json and the plots.")
     ] = Path("run/evaluate"),
@@ -88,11 +96,13 @@ def evaluate(
     ] = None,
 ) -> None:
     """Compare the models of the family: accuracy with intervals, what lists are like, time and memory."""
-    _check(protocol, on, negatives)
+    _check(protocol, on, negatives, learn_validation, checkpoints)
     chosen = models_of(models, assignments)
     numbers = seeds_of(seeds)
     settings = load_settings(config, None, None, {})
     make_folder("--out", out)
+    if checkpoints is not None:
+        make_folder("--checkpoints", checkpoints)
     dataset = load_data(data, columns, ts_unit, delimiter, event_type)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -116,9 +126,10 @@ def evaluate(
         table = run(
             stream(dataset, settings.events, limit=limit, min_item_events=min_item_events),
             chosen,
-            Protocol(protocol.value, on.value, every, negatives),
+            Protocol(protocol.value, on.value, every, negatives, learn_validation),
             seeds=numbers,
             k=k,
+            checkpoints=checkpoints,
             on_progress=lambda who, what, done, total: bar.update(
                 task, description=f"{who} {what}", completed=done, total=total
             ),
@@ -196,7 +207,9 @@ def seeds_of(text: str) -> list[int]:
     return seeds
 
 
-def _check(protocol: ProtocolName, on: Part, negatives: int) -> None:
+def _check(
+    protocol: ProtocolName, on: Part, negatives: int, learn_validation: bool, checkpoints: Path | None
+) -> None:
     if negatives and protocol != ProtocolName.leave_one_out:
         raise UsageError(
             f"--negatives: is for leave-one-out; {protocol.value} always ranks all items",
@@ -204,3 +217,12 @@ def _check(protocol: ProtocolName, on: Part, negatives: int) -> None:
         )
     if on == Part.validation and protocol == ProtocolName.prequential:
         raise UsageError("--on validation: a prequential run asks for every event", "Leave out --on.")
+    if learn_validation and (protocol != ProtocolName.leave_one_out or on == Part.validation):
+        raise UsageError(
+            "--learn-validation: is for leave-one-out on the test events", "Leave out --learn-validation."
+        )
+    if checkpoints is not None and protocol == ProtocolName.prequential:
+        raise UsageError(
+            "--checkpoints: a prequential run learns many times, and can't be gone on with",
+            "Leave out --checkpoints.",
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from models.base import I32
@@ -38,12 +39,14 @@ class Protocol:
         every: events between two learnings of a prequential run.
         negatives: 0 ranks all items; else the one relevant item is ranked among so many that the user never took
             (leave-one-out alone), and validation events are learned as the protocol of He et al. (2017) does.
+        learn_validation: whether leave-one-out learns the validation events too, once all that they were for is chosen.
     """
 
     name: str
     on: str = "test"
     every: int = 20_000
     negatives: int = 0
+    learn_validation: bool = False
 
 
 def plan_of(stream: Stream, protocol: Protocol) -> Plan:
@@ -57,7 +60,8 @@ def plan_of(stream: Stream, protocol: Protocol) -> Plan:
     elif protocol.name == "temporal":
         plan = temporal(stream.events, on=protocol.on)
     else:
-        plan = leave_one_out(stream.events, on=protocol.on, learn_validation=protocol.negatives > 0)
+        learn_validation = protocol.learn_validation or protocol.negatives > 0
+        plan = leave_one_out(stream.events, on=protocol.on, learn_validation=learn_validation)
     if not (plan.questions.user_events > 0).any():
         raise EvaluationError(
             f"{stream.name}: none of its {len(stream.events):,} events can be asked for by {protocol.name}",
@@ -73,6 +77,7 @@ def run(
     *,
     seeds: Sequence[int] = (0,),
     k: int = 10,
+    checkpoints: Path | None = None,
     on_progress: OnProgress | None = None,
     on_record: Callable[[Table], object] | None = None,
 ) -> Table:
@@ -80,6 +85,7 @@ def run(
 
     Args:
         models: name → settings that differ from the model's defaults.
+        checkpoints: folder in which training under way is kept, so that the same run, started again, goes on with it.
         on_record: given the table after each record, so that a long run that is broken off leaves what it has; the
             comparison with the best is in the last one alone.
     """
@@ -100,6 +106,7 @@ def run(
             expected=expected,
             negatives=drawn,
             keep_lists=expected is None,
+            checkpoints=checkpoints,
         )
 
         def tell(message: tuple[str, int, int]) -> None:
@@ -137,6 +144,7 @@ def _facts(stream: Stream, protocol: Protocol, plan: Plan, k: int) -> dict[str, 
         "left_out": {why: count for why, count in stream.left_out.items() if count},
         "protocol": protocol.name,
         "on": "all events" if protocol.name == "prequential" else protocol.on,
+        "validation_learned": protocol.learn_validation or protocol.negatives > 0,
         "every": protocol.every if protocol.name == "prequential" else None,
         "ranking": f"sampled: {protocol.negatives} negatives" if protocol.negatives else "full",
         "k": k,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ class Examination:
         expected: the popularity baseline's list for each question, int32 [n, k]; None: the model's own lists are it.
         negatives: items among which alone the relevant one is ranked, int32 [n, count]; None ranks all items.
         keep_lists: whether the lists are among the findings.
+        checkpoints: folder in which training under way is kept, to be gone on with.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Examination:
     expected: I32 | None = None
     negatives: I32 | None = None
     keep_lists: bool = False
+    checkpoints: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ class _Desk:
 
     def run(self, tell: Tell) -> Findings:
         model = make(self.task.name, self.task.settings, seed=self.task.seed, content=self.task.content)
+        model.checkpoints = self.task.checkpoints
         forget_peak()
         before, _ = memory_mb()
         learning, learned, unlearned = 0.0, False, 0
@@ -151,6 +155,7 @@ class _Desk:
             figures=self._figures()
             | {
                 "train_s": learning,
+                "resumed_from": float(model.resumed_from),
                 "score_s": self.listing,
                 "score_p50_ms": _percentile(times, 50),
                 "score_p99_ms": _percentile(times, 99),

@@ -1,4 +1,4 @@
-"""A GPU gives what the CPU gives: training, users' vectors, lists, models of the family. Skipped where there is none."""
+"""A GPU gives what the CPU gives: training, vectors, lists, models of the family. Skipped where there is none."""
 
 from __future__ import annotations
 

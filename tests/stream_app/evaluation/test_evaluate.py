@@ -137,6 +137,27 @@ class TestCommand:
         assert "3 negatives, not a full ranking" in capsys.readouterr().out
         assert json.loads((out / "table.json").read_text())[0]["ranking"] == "sampled: 3 negatives"
 
+    def test_training_is_gone_on_with_where_its_checkpoint_is(self, file: Path) -> None:
+        out, kept = file.parent / "out", file.parent / "kept"
+        words = ["--data", str(file), "--map", "user=who,item=what,value=stars,ts=at", "--out", str(out)]
+        words += ["--protocol", "leave-one-out", "--learn-validation", "--models", "matrix-factorisation"]
+        words += [
+            "--set",
+            "matrix-factorisation.least_steps=20",
+            "--set",
+            "matrix-factorisation.epochs=1",
+            "--checkpoints",
+            str(kept),
+        ]
+        records = []
+        for _ in range(2):
+            assert cli.run(["evaluate", *words]) == EXIT_OK
+            records.append(json.loads((out / "table.json").read_text())[0])
+        first, second = records
+        assert first["validation_learned"]
+        assert first["resumed_from"] == 0 < second["resumed_from"]
+        assert first["hr@10"] == second["hr@10"]
+
     def test_a_failed_model_makes_the_exit_code_say_so(
         self, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -158,6 +179,8 @@ class TestCommand:
             (["--set", "magic.depth=3"], "needs MODEL.SETTING"),
             (["--negatives", "9"], "is for leave-one-out"),
             (["--on", "validation"], "asks for every event"),
+            (["--learn-validation"], "leave-one-out on the test"),
+            (["--checkpoints", "somewhere"], "can't be gone on with"),
         ],
     )
     def test_what_can_not_be_is_refused(
