@@ -88,6 +88,7 @@ def baseline_lists(
     slots: int,
     touched: int,
     n: int,
+    user_mf: F32,
     vector: F32,
     reranked: Reranked,
     mark: int,
@@ -113,6 +114,14 @@ def baseline_lists(
             if mass > 0.0 and blocked[slot] != mark and available[slot] != 0:
                 filled = selection.offer(best, best_score, filled, slot, mass, items.order)
         item_numbers(items.number, best, filled, out[readings + p])
+    filled = 0
+    if state.mf_mean[1] > 0.0:
+        for slot in range(slots):
+            # an item that was never rated has no bias
+            if state.mf_bias[slot] != 0.0 and blocked[slot] != mark and available[slot] != 0:
+                value = state.mf_bias[slot] + asymmetric_mf.dot(user_mf, state.mf[slot])
+                filled = selection.offer(best, best_score, filled, slot, value, items.order)
+    item_numbers(items.number, best, filled, out[readings + lives + 1])
     for source in range(2):
         found = 0
         if source == 0:
@@ -126,7 +135,7 @@ def baseline_lists(
         filled = 0
         for i in range(found):
             filled = selection.offer(best, best_score, filled, x.allowed[i], x.values[i], items.order)
-        item_numbers(items.number, best, filled, out[readings + lives + source])
+        item_numbers(items.number, best, filled, out[readings + lives + 2 * source])
 
 
 @inner

@@ -336,10 +336,9 @@ class Recommender:
         """Hits and sum of NDCG of each single source, over the events scored so far; needs `baselines`."""
         if not self._baselines_on:
             raise RuntimeError("this recommender was made without baselines")
-        names = [name for name in self.sources if name != "biased-mf"]
         return {
             name: (float(self._baselines.hits[s]), float(self._baselines.ndcg[s]))
-            for s, name in enumerate(names)
+            for s, name in enumerate(self.sources)
         }
 
     def blend_weights(self) -> dict[str, float]:
@@ -544,7 +543,7 @@ class Recommender:
         return new_scratch(slots, self._fixed, len(self.features), self.settings.asymmetric_mf.factors)
 
     def _new_baselines(self, users: int) -> Baselines:
-        sources = len(self.sources) - 1 if self._baselines_on else 1
+        sources = len(self.sources) if self._baselines_on else 1
         return Baselines(
             self._baselines_on,
             np.zeros(users, np.uint64),

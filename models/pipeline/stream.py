@@ -111,7 +111,9 @@ def make_list(
     users.dirty[u] = 1
     out.event[row], out.revision[row] = event, users.revision[u]
     if baselines.on:
-        baseline_lists(state, fixed, x, slots, touched, n, vector, reranked, mark, baselines.lists[u])
+        baseline_lists(
+            state, fixed, x, slots, touched, n, users.mf[u], vector, reranked, mark, baselines.lists[u]
+        )
     popularity.exact_top(
         state.popularity, fixed.baseline, slots, x.blocked, mark, items.order, items.available, x.best
     )

@@ -352,6 +352,32 @@ class TestFigures:
         assert recommender.metrics()["scored"] == 16
         assert recommender.baseline_counts() == hits
 
+    def test_ratings_alone_put_the_item_that_is_rated_best_on_top(self) -> None:
+        recommender = new(ModelSettings(policy=PolicySettings(k=1)), baselines=True)
+        rated = [
+            Event(
+                f"u{n % 50}",
+                f"i{n // 50}",
+                value=5.0 if n // 50 == 3 else 2.0,
+                ts=n,
+                offset=n,
+                event_id=n + 1,
+            )
+            for n in range(200)
+        ]
+        feed(recommender, rated)
+        before = recommender.baseline_counts()["biased-mf"][0]
+        # one that every new user rates first, and then the one that all others rate best
+        for start, item in ((500, "i0"), (600, "i3")):
+            feed(
+                recommender,
+                [
+                    Event(f"v{n}", item, value=2.0, ts=start + n, offset=start + n, event_id=start + n + 1)
+                    for n in range(20)
+                ],
+            )
+        assert recommender.baseline_counts()["biased-mf"][0] - before == 20
+
     def test_baselines_change_nothing_that_is_learned(self) -> None:
         with_them, without = Store(), Store()
         for store, on in ((with_them, True), (without, False)):
