@@ -245,13 +245,28 @@ def test_a_log_whose_compression_can_not_be_read_is_not_resumed_into_blindly(
     state = resume.load(tmp_path, data.sha256, "r")
     state.marks = {}
     resume.save(resume.path_of(tmp_path, data.sha256, "r"), state)
-    asyncio.run(write_zstd(log))
+    asyncio.run(write_compressed(log, "zstd"))
     with pytest.raises(resume.ResumeError, match=r"(?s)can't be read.*zstd.*install"):
         log.replay(data, tmp_path, resume=True)
 
 
-async def write_zstd(log: Log) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=log.broker.url, compression_type="zstd") as producer:
+@pytest.mark.kafka
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_a_compressed_log_is_read_for_what_was_written(
+    codec: str, kafka_broker: Broker, topics_of: Callable[..., TopicSettings], tmp_path: Path
+) -> None:
+    log, data = Log(kafka_broker, topics_of()), dataset(10)
+    log.replay(data, tmp_path, run_id="r")
+    state = resume.load(tmp_path, data.sha256, "r")
+    state.marks = {}
+    resume.save(resume.path_of(tmp_path, data.sha256, "r"), state)
+    asyncio.run(write_compressed(log, codec))
+    assert len(resume.written_since(log.broker, state)) == 10
+    assert log.replay(data, tmp_path, resume=True).acknowledged == 0
+
+
+async def write_compressed(log: Log, codec: str) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=log.broker.url, compression_type=codec) as producer:
         await producer.send_and_wait(log.topics.events[0], b"{}" * 100, partition=0)
 
 
