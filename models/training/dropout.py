@@ -1,11 +1,14 @@
 """Dropout whose masks are keyed by (seed, step), not drawn from a running generator.
 
 In: activations; a seed and a step number through `Noise.key`. Out: activations with some of them zeroed. Two
-runs that key the same step drop the same activations, on every device, whatever either of them did before.
+runs that key the same step drop the same activations, on every device, whatever either of them did before; and
+where a batch is made of parts, each part's are the same whoever else is in the batch (`Noise.key_parts`).
 Never touches torch's own generators.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,16 +19,24 @@ class Noise:
     """Random bytes of one training step, shared by all dropout layers of a model."""
 
     def __init__(self) -> None:
-        self._generator = np.random.SFC64(0)
+        self._parts = [(np.random.SFC64(0), 1)]
 
     def key(self, seed: int, step: int) -> None:
         """Start the bytes of this step."""
-        self._generator = np.random.SFC64([seed, step])
+        self._parts = [(np.random.SFC64([seed, step]), 1)]
+
+    def key_parts(self, seed: int, step: int, parts: Sequence[tuple[int, int]]) -> None:
+        """Start the bytes of a batch whose rows are of several parts: (number of the part, rows) of each."""
+        self._parts = [(np.random.SFC64([seed, step, 2, part]), rows) for part, rows in parts]
 
     def draw(self, n: int) -> Tensor:
-        """The next `n` bytes, uint8 [n]."""
-        words = self._generator.random_raw(-(-n // 8))
-        return torch.from_numpy(words.view(np.uint8)[:n])
+        """The next `n` bytes, uint8 [n]: so many from each part as it has rows."""
+        each = n // sum(rows for _, rows in self._parts)
+        drawn = [
+            generator.random_raw(-(-each * rows // 8)).view(np.uint8)[: each * rows]
+            for generator, rows in self._parts
+        ]
+        return torch.from_numpy(drawn[0] if len(drawn) == 1 else np.concatenate(drawn))
 
 
 class KeyedDropout(nn.Module):

@@ -12,7 +12,7 @@ number of threads a history gives the same weights, however often training was i
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.base import I64, Bool
 from models.config import TransformerSettings
 from models.sequence.encode import Events
 from models.sequence.transformer import INIT, CausalTransformer
-from models.training.candidate_items import choose
+from models.training.candidate_items import Choice, choose
 from models.training.checkpoint import load_trainer, save_trainer
-from models.training.event_log import MAX_ACTIONS, EventLog
+from models.training.event_log import MAX_ACTIONS, EventLog, Sequences
 from models.training.softmax import softmax_loss
 from models.training.table_rows import Rows
 from models.training.windows import Batch, batches, plan
@@ -116,16 +117,9 @@ class Trainer:
         """
         torch.set_num_threads(self.threads)
         rng = np.random.Generator(np.random.SFC64([self.seed, self.refreshes]))
-        self._admit(log, rng)
+        self._admit(log.items_held(), log.actions, rng)
         sequences = log.sequences()
-        row_of = {name: row for row, name in enumerate(self.actions, 1)}
-        actions = np.array([row_of.get(name, 0) for name in log.actions], np.int32)
-        events = Events(
-            rows=self.rows.of(log.items.ids)[sequences.item],
-            actions=actions[sequences.action],
-            values=sequences.value,
-            gaps=sequences.gap,
-        )
+        events = self._events(log, sequences)
         windows = plan(sequences, new_from, tokens, self.replay_share, self.settings.window, CONTEXT, rng)
         losses: list[float] = []
         trained = 0
@@ -143,47 +137,72 @@ class Trainer:
         last = losses[-max(len(losses) // 10, 1) :]
         return Refresh(len(losses), trained, float(np.mean(last)) if last else float("nan"))
 
+    def _events(self, log: EventLog, sequences: Sequences) -> Events:
+        """The events of a log as the model reads them."""
+        row_of = {name: row for row, name in enumerate(self.actions, 1)}
+        actions = np.array([row_of.get(name, 0) for name in log.actions], np.int32)
+        return Events(
+            rows=self.rows.of(log.items.ids)[sequences.item],
+            actions=actions[sequences.action],
+            values=sequences.value,
+            gaps=sequences.gap,
+        )
+
     def _step(self, events: Events, batch: Batch) -> tuple[float, int]:
         """One optimiser step; the loss and the number of predictions."""
-        model, to = self.model, self.device
         known = events.rows[batch.targets] > 0
         if not known.any():
             return float("nan"), 0
-        model.noise.key(self.seed, self.steps)
-        query = model(
-            torch.from_numpy(events.take(batch.events).buckets(*self.scale)).to(to),
-            torch.from_numpy(batch.segments).to(to),
-            torch.arange(len(batch.events), device=to),
-        )
-        choice = choose(events.rows[batch.targets[known]], model.n_items, CANDIDATES, self.seed, self.steps)
+        self.model.noise.key(self.seed, self.steps)
+        targets = events.rows[batch.targets[known]]
+        choice = choose(targets, self.model.n_items, CANDIDATES, self.seed, self.steps)
+        loss = self._loss(events, batch, known, choice)
+        self._descend(loss)
+        return float(loss.detach()), int(known.sum())
+
+    def _loss(self, events: Events, batch: Batch, known: Bool, choice: Choice) -> Tensor:
+        """The mean loss of a batch's predictions; `known` [m] are those whose target has a row."""
+        model, to = self.model, self.device
+        query = model(*self._inputs(events.take(batch.events), batch.segments))
         candidates = torch.from_numpy(choice.rows).to(to)
-        loss = softmax_loss(
+        return softmax_loss(
             query[torch.from_numpy(batch.sources[known]).to(to)],
             functional.embedding(candidates, model.item_vectors()),
             model.bias[candidates] + torch.from_numpy(choice.correction).to(to),
             torch.from_numpy(choice.targets).to(to),
             torch.from_numpy(batch.weights[known]).to(to),
         )
+
+    def _inputs(self, events: Events, segments: I64) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model reads: buckets [4, n], segments and positions [n]."""
+        to = self.device
+        return (
+            torch.from_numpy(events.buckets(*self.scale)).to(to),
+            torch.from_numpy(segments).to(to),
+            torch.arange(len(events), device=to),
+        )
+
+    def _descend(self, loss: Tensor) -> None:
+        """One step down the gradient of `loss`, and the average follows."""
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(model.parameters()), 1 - AVERAGING)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - AVERAGING)
         self.steps += 1
-        return float(loss.detach()), int(known.sum())
 
-    def _admit(self, log: EventLog, rng: np.random.Generator) -> None:
-        """Rows for the items and event types that are new in the log."""
-        fresh = self.rows.admit(log.items_held())
-        new = [name for name in log.actions if name not in self.actions]
+    def _admit(self, items: Sequence[str], actions: Sequence[str], rng: np.random.Generator) -> None:
+        """Rows for those of a history's items and event types that are new."""
+        fresh = self.rows.admit(items)
+        new = [name for name in actions if name not in self.actions]
         self.actions += new[: MAX_ACTIONS - len(self.actions)]
         vectors = rng.standard_normal((len(fresh), self.settings.d_model)).astype(np.float32) * INIT
         unseen = rng.standard_normal((len(self.actions), self.settings.d_model)).astype(np.float32) * INIT
-        actions = list(range(self.model.n_actions + 1, len(self.actions) + 1))
+        added = list(range(self.model.n_actions + 1, len(self.actions) + 1))
         values = {
             "item": (len(self.rows), fresh, torch.from_numpy(vectors)),
             "bias": (len(self.rows), fresh, torch.zeros(len(fresh))),
-            "action": (len(self.actions), actions, torch.from_numpy(unseen[: len(actions)])),
+            "action": (len(self.actions), added, torch.from_numpy(unseen[: len(added)])),
         }
         for name, (size, rows, initial) in values.items():
             if rows:

@@ -1,7 +1,7 @@
-"""`headrace models`: which snapshots of the Transformer there are, taking one back, and making one smaller.
+"""`headrace models`: which snapshots of the Transformer there are, taking one back, making a smaller or a new one.
 
 In: flags. Out: a table, the pointer that was written, or a new snapshot's version and size. The work is done in
-`stream_app.training.registry` and `stream_app.training.compressed`.
+`stream_app.training.registry`, `stream_app.training.compressed` and `stream_app.training.sharded`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Form(StrEnum):
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Snapshots of the Transformer: list, roll back, unpin, compress.",
+    help="Snapshots of the Transformer: list, roll back, unpin, compress, distil, train.",
 )
 
 
@@ -122,6 +122,71 @@ def compress(
         f" ({made.bytes / made.bytes_before:.2f})"
     )
     if broker is not None:
+        typer.echo(f"announced, not live: `headrace models rollback --to {made.version}` pins it")
+
+
+@group.command()
+def distil(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="The snapshot that teaches.")],
+    width: Annotated[int, typer.Option("--width", min=2, help="Of the new model's vectors.")] = 32,
+    tokens_per_event: Annotated[
+        float, typer.Option("--tokens-per-event", min=0.1, help="Predictions learned for each event kept.")
+    ] = 14.0,
+    share: Annotated[
+        float, typer.Option("--share", min=0.0, max=1.0, help="The teacher's part of the loss.")
+    ] = 0.5,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", metavar="DIR", help="The trainer's folder, for its history.")
+    ] = None,
+    snapshots: Snapshots = None,
+    config: ConfigFile = None,
+    broker: Broker = None,
+    assignments: Assignments = None,
+) -> None:
+    """Teach a smaller model with a snapshot and the trainer's history, as a new version; announce it with --broker."""
+    paths = {"trainer.snapshots": snapshots, "trainer.state_dir": state_dir}
+    settings = load_settings(config, broker, assignments, paths)
+    from stream_app.training.compressed import distil_version
+
+    made = distil_version(
+        settings,
+        version,
+        width=width,
+        tokens_per_event=tokens_per_event,
+        share=share,
+        announce=broker is not None,
+    )
+    typer.echo(
+        f"{made.version}: {version} distilled to width {width}, {made.bytes:,} bytes of weights in place of"
+        f" {made.bytes_before:,} ({made.bytes / made.bytes_before:.2f})"
+    )
+    if broker is not None:
+        typer.echo(f"announced, not live: `headrace models rollback --to {made.version}` pins it")
+
+
+@group.command()
+def train(
+    tokens_per_event: Annotated[
+        float, typer.Option("--tokens-per-event", min=0.1, help="Predictions learned for each event.")
+    ] = 14.0,
+    curve: Annotated[
+        Path | None, typer.Option("--curve", metavar="FILE", help="Write the loss of each step, as JSON.")
+    ] = None,
+    snapshots: Snapshots = None,
+    config: ConfigFile = None,
+    broker: Broker = None,
+    assignments: Assignments = None,
+) -> None:
+    """Train the Transformer anew on all that the events topics hold; under torchrun, processes share partitions."""
+    settings = load_settings(config, broker, assignments, {"trainer.snapshots": snapshots})
+    from stream_app.training.sharded import train_sharded
+
+    made = train_sharded(settings, tokens_per_event, curve)
+    if made is not None:
+        typer.echo(
+            f"{made.version}: {made.events:,} events of {made.shards} partitions, {made.processes} processes,"
+            f" {len(made.losses)} steps, loss {made.losses[0]:.3f} to {made.last:.3f}"
+        )
         typer.echo(f"announced, not live: `headrace models rollback --to {made.version}` pins it")
 
 

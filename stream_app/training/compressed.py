@@ -1,22 +1,35 @@
 """A version of the snapshots folder in fewer bytes, as the next version of it.
 
-In: settings, a version, a form. Out: a new folder, and where it is wanted its announcement. Never moves the live
-pointer, and never touches the version that it is made of.
+In: settings, a version; a form, or the size of a smaller model and the trainer's history to teach it with. Out: a new
+folder, and where it is wanted its announcement. Never moves the live pointer, and never touches the version that it is
+made of.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from models.compression.distil import Student
 from models.compression.packed import Form
 from models.compression.snapshots import compress
-from models.sequence.snapshot import WEIGHTS, SnapshotError, read
-from stream_app.errors import HeadraceError
+from models.config import TransformerSettings
+from models.sequence import snapshot
+from models.sequence.snapshot import WEIGHTS, Snapshot, SnapshotError, read
+from models.training.event_log import EventLog
+from models.training.event_segments import EventLogError
+from stream_app.errors import HeadraceError, UsageError
 from stream_app.events import Manifest
 from stream_app.settings import Settings
 from stream_app.training.model_versions import NAME, ModelsView, versions_on_disk
 from stream_app.training.registry import Registry, ask
+
+Write = Callable[[Path, str], str]
+"""Writes a snapshot to a folder as a version; the SHA-256 of its manifest."""
 
 
 class CompressionError(HeadraceError):
@@ -38,6 +51,54 @@ def compress_version(settings: Settings, version: str, form: Form, share: float,
     Raises:
         CompressionError: there is no such version, or it is damaged or compressed already.
     """
+    whole = _uncompressed(settings, version)
+    return _put(
+        settings, version, lambda folder, new: compress(whole, form, folder, new, share), announce=announce
+    )
+
+
+def distil_version(
+    settings: Settings, version: str, *, width: int, tokens_per_event: float, share: float, announce: bool
+) -> Made:
+    """Teach a narrower model with `version` and the trainer's history.
+
+    Args:
+        width: of the new model's vectors.
+        tokens_per_event: predictions to learn for each event of the history.
+        share: the teacher's part of the loss.
+
+    Raises:
+        CompressionError: there is no such version or no history, or one of them is damaged.
+        UsageError: a width that can't be.
+    """
+    whole = _uncompressed(settings, version)
+    history = settings.trainer.state_dir / "log"
+    try:
+        log = EventLog.load(history, settings.trainer.history_events)
+    except EventLogError as error:
+        raise CompressionError(
+            str(error), "Name the trainer's own --state-dir; where it runs, try again in a moment."
+        ) from error
+    try:
+        config = TransformerSettings(**{**whole.manifest.config, "d_model": width})
+        student = Student(config, settings.seed, whole, share, threads=settings.trainer.torch_threads)
+    except ValidationError as error:
+        raise UsageError(f"--width {width}: {error.errors()[0]['msg']}") from error
+    except ValueError as error:
+        raise UsageError(f"--width {width}: {error}") from error
+    done = student.refresh(log, log.end, round(tokens_per_event * len(log)))
+    if not done.steps:
+        raise CompressionError(f"{history} holds no user with two events", "Let the trainer read some first.")
+    facts = {"to": "distilled", "of": version, "share": share}
+    return _put(
+        settings,
+        version,
+        lambda folder, new: snapshot.write(folder, student, new, whole.manifest.cut, facts),
+        announce=announce,
+    )
+
+
+def _uncompressed(settings: Settings, version: str) -> Snapshot:
     folder = settings.trainer.snapshots
     there = versions_on_disk(folder)
     if version not in there:
@@ -47,24 +108,30 @@ def compress_version(settings: Settings, version: str, form: Form, share: float,
     try:
         whole = read(folder / version)
     except SnapshotError as error:
-        raise CompressionError(str(error), "Compress another version.") from error
+        raise CompressionError(str(error), "Take another version.") from error
     if whole.manifest.compression:
         raise CompressionError(
             f"snapshot {version} is {whole.manifest.compression.get('to')} already",
-            f"Compress the one that it was made of, {whole.manifest.compression.get('of')}.",
+            f"Take the one that it was made of, {whole.manifest.compression.get('of')}.",
         )
-    if announce:
-        return ask(settings, lambda registry: _announced(registry, settings, version, form, share))
-    new = ModelsView().next_version(there)
-    compress(whole, form, folder / new, new, share)
-    return _made(settings, version, new)
+    return whole
 
 
-async def _announced(registry: Registry, settings: Settings, version: str, form: Form, share: float) -> Made:
+def _put(settings: Settings, version: str, write: Write, *, announce: bool) -> Made:
+    """Write the new snapshot as the next version, and announce it where that is wanted."""
     folder = settings.trainer.snapshots
-    whole = read(folder / version)
+    if announce:
+        new = ask(settings, lambda registry: _announced(registry, folder, write))
+    else:
+        new = ModelsView().next_version(versions_on_disk(folder))
+        write(folder / new, new)
+    size, before = ((folder / v / WEIGHTS).stat().st_size for v in (new, version))
+    return Made(new, size, before)
+
+
+async def _announced(registry: Registry, folder: Path, write: Write) -> str:
     new = registry.view.next_version(versions_on_disk(folder))
-    sha256 = compress(whole, form, folder / new, new, share)
+    sha256 = write(folder / new, new)
     made = read(folder / new, sha256).manifest
     await registry.announce(
         Manifest(
@@ -73,12 +140,7 @@ async def _announced(registry: Registry, settings: Settings, version: str, form:
             sha256=sha256,
             cut=made.cut,
             created_ts=int(time.time() * 1000),
-            gate=made.compression,
+            gate=made.compression or made.gate,
         )
     )
-    return _made(settings, version, new)
-
-
-def _made(settings: Settings, version: str, new: str) -> Made:
-    size, before = ((settings.trainer.snapshots / v / WEIGHTS).stat().st_size for v in (new, version))
-    return Made(new, size, before)
+    return new

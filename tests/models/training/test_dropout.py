@@ -37,3 +37,17 @@ def test_evaluation_and_zero_drop_nothing() -> None:
     x = torch.randn(10)
     assert torch.equal(KeyedDropout(0.5, Noise()).eval()(x), x)
     assert torch.equal(KeyedDropout(0.0, Noise()).train()(x), x)
+
+
+def test_a_part_of_a_batch_drops_the_same_whoever_else_is_in_it() -> None:
+    def dropped_of(parts: list[tuple[int, int]]) -> torch.Tensor:
+        noise = Noise()
+        noise.key_parts(0, 3, parts)
+        layer = KeyedDropout(0.5, noise).train()
+        layer(torch.ones(sum(rows for _, rows in parts), 8))
+        return layer(torch.ones(sum(rows for _, rows in parts), 8))  # the second layer of a network
+
+    both = dropped_of([(0, 5), (4, 7)])
+    assert torch.equal(both[:5], dropped_of([(0, 5)]))
+    assert torch.equal(both[5:], dropped_of([(4, 7)]))
+    assert not torch.equal(dropped_of([(0, 7)]), dropped_of([(4, 7)]))

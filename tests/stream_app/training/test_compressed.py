@@ -1,4 +1,4 @@
-"""`headrace models compress`: the next version, which the worker's loader takes; the old one is untouched."""
+"""`headrace models compress` and `distil`: a next version, which workers take; the old one is untouched."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from models.sequence import snapshot
 from models.sequence.snapshot import MANIFEST, WEIGHTS
 from models.training.event_log import EventLog
 from models.training.train import Trainer
+from stream_app.errors import UsageError
 from stream_app.settings import Settings, load
-from stream_app.training.compressed import CompressionError, compress_version
+from stream_app.training.compressed import CompressionError, compress_version, distil_version
 from stream_app.worker.snapshots import SnapshotLoader
 
 
@@ -58,3 +59,43 @@ def test_what_can_not_be_compressed_is_named(settings: Settings) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(CompressionError, match="it is half-written"):
         compress_version(settings, "000007", "int8", 0.5, announce=False)
+
+
+def with_history(settings: Settings, tmp_path: Path) -> Settings:
+    """The settings with a trainer's folder that holds the events of the snapshot, and some more."""
+    log, numbers = EventLog(400), np.arange(200)
+    log.append(
+        [f"u{i % 5}" for i in numbers],
+        [f"item-{i % 17}" for i in numbers],
+        ["click"] * 200,
+        np.full(200, np.nan, np.float32),
+        np.ones(200, np.float32),
+        numbers * 1000,
+        {},
+    )
+    log.save(tmp_path / "trainer" / "log")
+    trainer = settings.trainer.model_copy(update={"state_dir": tmp_path / "trainer"})
+    return settings.model_copy(update={"trainer": trainer})
+
+
+def test_a_narrower_model_is_taught_and_loaded(settings: Settings, tmp_path: Path) -> None:
+    settings = with_history(settings, tmp_path)
+    made = distil_version(settings, "000007", width=8, tokens_per_event=5, share=0.5, announce=False)
+    assert (made.version, made.bytes < 0.6 * made.bytes_before) == ("000008", True)
+    small = SnapshotLoader(settings)(settings.trainer.snapshots / "000008", None)
+    assert small.item_vectors.shape == (18, 8)
+    assert small.manifest.gate == {"to": "distilled", "of": "000007", "share": 0.5}
+    # and is made smaller again
+    assert compress_version(settings, "000008", "int8", 0.5, announce=False).version == "000009"
+
+
+def test_what_can_not_be_distilled_is_named(settings: Settings, tmp_path: Path) -> None:
+    wanted = {"tokens_per_event": 5.0, "share": 0.5, "announce": False}
+    with pytest.raises(CompressionError, match="--state-dir"):
+        distil_version(settings, "000007", width=8, **wanted)  # type: ignore[arg-type]
+    settings = with_history(settings, tmp_path)
+    with pytest.raises(CompressionError, match="snapshot 000009 is not in"):
+        distil_version(settings, "000009", width=8, **wanted)  # type: ignore[arg-type]
+    for width, why in ((6, "greater than or equal to 8"), (10, "twice the number of heads")):
+        with pytest.raises(UsageError, match=rf"--width {width}: .*{why}"):
+            distil_version(settings, "000007", width=width, **wanted)  # type: ignore[arg-type]
