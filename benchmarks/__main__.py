@@ -19,6 +19,7 @@ PROGRAMS = {
     "any_stream": ["any_stream", "both"],
     "cold_start": ["cold_start"],
     "compression": ["compression", "ml-100k"],
+    "device": ["device"],
     "staleness": ["staleness", "ml-100k"],
     "sync_interval": ["sync_interval", "ml-100k"],
     "ml-1m-cheap": ["backtests", "ml-1m", "3", "without"],

@@ -1,11 +1,12 @@
-"""What fewer bits cost: size, speed and HR@10 of one Transformer in float32, in halves, in int8, and pruned.
+"""What fewer bits cost: size, speed and HR@10 of one Transformer in float32, in halves, in int8, pruned, and distilled.
 
     python -m benchmarks.compression [DATA] [SEED]
 
 One model is trained on the first 90 % of the events. Every event after them is asked for with the user's exact history
 (full ranking over the items that the model knows, those that the user had left out), by weights that don't change.
 Times are medians of several rounds in which all forms take turns; the ratios are to float32 of the same run. A pruned
-model computes in float32, with zeros.
+model computes in float32, with zeros. A narrower model is taught on the same events, by them and by the whole model, and
+once by the events alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 
 from benchmarks import record
 from models.base import F32, Bool
+from models.compression.distil import Student
 from models.compression.low_precision import computing_in, scorer
 from models.compression.packed import Form
 from models.compression.prune import pruned
@@ -39,6 +41,8 @@ from producers import datasets
 from stream_app.settings import load
 
 TOKENS_PER_EVENT = 20
+NARROW = 32
+"""Width of the model that is taught by the whole one."""
 ROUNDS, TIMED = 7, 64
 """Rounds of timing, and the queries scored together in them."""
 SCALE = (1.0, 5.0)
@@ -142,13 +146,22 @@ def main() -> None:
             sizes[called] = (Path(folder) / called / WEIGHTS).stat().st_size
             model = pruned(whole.model, share)
             models[called] = model, scorer(model)
+        narrow = settings.models.transformer.model_copy(update={"d_model": NARROW})
+        for taught, share in (("distilled", 0.5), ("alone", 0.0)):
+            called = f"width {NARROW}, {taught}"
+            student = Student(narrow, seed, whole, share)
+            student.refresh(past, 0, TOKENS_PER_EVENT * cut)
+            snapshot.write(Path(folder) / called, student, called)
+            sizes[called] = (Path(folder) / called / WEIGHTS).stat().st_size
+            models[called] = student.average, scorer(student.average)
     asked = Asked(sequences, cut, whole.model.n_items, events)
     users = int(np.searchsorted(sequences.starts, 2000))
     some = events.take(np.arange(sequences.starts[users]))
-    queries = torch.randn(TIMED, settings.models.transformer.d_model)
+    asking = {width: torch.randn(TIMED, width) for width in (NARROW, settings.models.transformer.d_model)}
     took: dict[str, dict[str, list[float]]] = {form: {"encode": [], "one": [], "many": []} for form in models}
     for _ in range(ROUNDS):
         for form, (model, score) in models.items():
+            queries = asking[model.item.shape[1]]
             work: dict[str, Callable[[], object]] = {
                 "encode": partial(encode, model, some, sequences.starts[: users + 1], SCALE),
                 "one": partial(one_by_one, score, queries),
