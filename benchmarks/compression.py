@@ -5,8 +5,8 @@
 One model is trained on the first 90 % of the events. Every event after them is asked for with the user's exact history
 (full ranking over the items that the model knows, those that the user had left out), by weights that don't change.
 Times are medians of several rounds in which all forms take turns; the ratios are to float32 of the same run. A pruned
-model computes in float32, with zeros. A narrower model is taught on the same events, by them and by the whole model, and
-once by the events alone.
+model computes in float32, with zeros. A narrower model is taught on the same events, by them and by the whole model,
+and once by the events alone.
 """
 
 from __future__ import annotations

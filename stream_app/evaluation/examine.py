@@ -25,8 +25,9 @@ from models.metrics.beyond_accuracy import gini, mean_of_listed, serendipity
 from models.metrics.rankings import RANKING, hit_rate, hits
 from stream_app.evaluation.apart import forget_peak, memory_mb
 
-HISTORY = 200
-"""Events of a user that a question shows, at most; a model may look at fewer."""
+HISTORY, WHOLE = 200, 4096
+"""Events of a user that a question shows, at most; where each user is asked for once, practically all. A model may look
+at fewer."""
 
 BATCH, BATCH_BYTES = 256, 64 << 20
 """Questions asked at a time: at most so many, and so few that scores and blocked items take no more than this."""
@@ -119,8 +120,10 @@ class _Desk:
 
     def __init__(self, task: Examination) -> None:
         self.task, self.plan, self.questions = task, task.plan, task.plan.questions
-        self.timeline = Timeline(task.events, HISTORY)
         n = len(self.questions)
+        once = n == len(np.unique(self.questions.user))
+        longest = int(self.questions.user_events.max(initial=1))
+        self.timeline = Timeline(task.events, max(1, min(longest, WHOLE if once else HISTORY)))
         self.lists = np.full((n, task.k), NOBODY, np.int32)
         self.novelty, self.popularity, self.distance = (np.full(n, np.nan) for _ in range(3))
         self.predicted: F32 = np.full(len(self.questions.row), np.nan, np.float32)
