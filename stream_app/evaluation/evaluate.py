@@ -38,7 +38,8 @@ class Protocol:
         on: which events are asked for: test or validation; of a prequential run always all.
         every: events between two learnings of a prequential run.
         negatives: 0 ranks all items; else the one relevant item is ranked among so many that the user never took
-            (leave-one-out alone), and validation events are learned as the protocol of He et al. (2017) does.
+            (leave-one-out alone; the same for all models, others with each seed), and validation events are learned as
+            the protocol of He et al. (2017) does.
         learn_validation: whether leave-one-out learns the validation events too, once all that they were for is chosen.
     """
 
@@ -90,7 +91,10 @@ def run(
             comparison with the best is in the last one alone.
     """
     plan = plan_of(stream, protocol)
-    drawn = negatives(plan, stream.events, protocol.negatives) if protocol.negatives else None
+    drawn = {
+        seed: negatives(plan, stream.events, protocol.negatives, seed) if protocol.negatives else None
+        for seed in seeds
+    }
     done = Table(_facts(stream, protocol, plan, k), k)
 
     def ask(name: str, settings: dict[str, Any], seed: int, expected: I32 | None = None) -> Findings:
@@ -104,7 +108,7 @@ def run(
             vectors=stream.vectors,
             k=k,
             expected=expected,
-            negatives=drawn,
+            negatives=drawn[seed],
             keep_lists=expected is None,
             checkpoints=checkpoints,
         )
@@ -116,13 +120,16 @@ def run(
         found: Findings = apart.call(examine, task, on_progress=tell)
         return found
 
+    # Popularity draws nothing: it answers alike with every seed, unless it is asked about other negatives.
+    different = seeds if protocol.negatives else seeds[:1]
     try:
-        baseline = ask(BASELINE, {}, seeds[0])
+        baselines = {seed: ask(BASELINE, {}, seed) for seed in different}
     except apart.ApartError as error:
         raise EvaluationError(f"the baseline that every model is compared with failed: {error}") from error
     for name, settings in models.items():
         for seed in seeds:
-            same = name == BASELINE and not settings and seed == seeds[0]
+            baseline = baselines.get(seed, baselines[seeds[0]])
+            same = name == BASELINE and not settings and seed in baselines
             try:
                 found = baseline if same else ask(name, settings, seed, baseline.lists)
                 done.add(Entry(name, seed, settings, found, None))
