@@ -188,7 +188,9 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - AVERAGING)
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.model.parameters()), 1 - AVERAGING
+            )
         self.steps += 1
 
     def _admit(self, items: Sequence[str], actions: Sequence[str], rng: np.random.Generator) -> None:

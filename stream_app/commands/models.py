@@ -122,7 +122,7 @@ def compress(
         f" ({made.bytes / made.bytes_before:.2f})"
     )
     if broker is not None:
-        typer.echo(f"announced, not live: `headrace models rollback --to {made.version}` pins it")
+        _say_announced(made.version)
 
 
 @group.command()
@@ -161,7 +161,7 @@ def distil(
         f" {made.bytes_before:,} ({made.bytes / made.bytes_before:.2f})"
     )
     if broker is not None:
-        typer.echo(f"announced, not live: `headrace models rollback --to {made.version}` pins it")
+        _say_announced(made.version)
 
 
 @group.command()
@@ -187,7 +187,11 @@ def train(
             f"{made.version}: {made.events:,} events of {made.shards} partitions, {made.processes} processes,"
             f" {len(made.losses)} steps, loss {made.losses[0]:.3f} to {made.last:.3f}"
         )
-        typer.echo(f"announced, not live: `headrace models rollback --to {made.version}` pins it")
+        _say_announced(made.version)
+
+
+def _say_announced(version: str) -> None:
+    typer.echo(f"announced, not live: `headrace models rollback --to {version}` pins it")
 
 
 def _figure(value: object) -> str:

@@ -7,10 +7,7 @@ made of.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -23,13 +20,9 @@ from models.sequence.snapshot import WEIGHTS, Snapshot, SnapshotError, read
 from models.training.event_log import EventLog
 from models.training.event_segments import EventLogError
 from stream_app.errors import HeadraceError, UsageError
-from stream_app.events import Manifest
 from stream_app.settings import Settings
-from stream_app.training.model_versions import NAME, ModelsView, versions_on_disk
-from stream_app.training.registry import Registry, ask
-
-Write = Callable[[Path, str], str]
-"""Writes a snapshot to a folder as a version; the SHA-256 of its manifest."""
+from stream_app.training.model_versions import versions_on_disk
+from stream_app.training.new_version import Write, put
 
 
 class CompressionError(HeadraceError):
@@ -118,29 +111,6 @@ def _uncompressed(settings: Settings, version: str) -> Snapshot:
 
 
 def _put(settings: Settings, version: str, write: Write, *, announce: bool) -> Made:
-    """Write the new snapshot as the next version, and announce it where that is wanted."""
-    folder = settings.trainer.snapshots
-    if announce:
-        new = ask(settings, lambda registry: _announced(registry, folder, write))
-    else:
-        new = ModelsView().next_version(versions_on_disk(folder))
-        write(folder / new, new)
-    size, before = ((folder / v / WEIGHTS).stat().st_size for v in (new, version))
+    new = put(settings, write, announce=announce)
+    size, before = ((settings.trainer.snapshots / v / WEIGHTS).stat().st_size for v in (new, version))
     return Made(new, size, before)
-
-
-async def _announced(registry: Registry, folder: Path, write: Write) -> str:
-    new = registry.view.next_version(versions_on_disk(folder))
-    sha256 = write(folder / new, new)
-    made = read(folder / new, sha256).manifest
-    await registry.announce(
-        Manifest(
-            name=NAME,
-            version=new,
-            sha256=sha256,
-            cut=made.cut,
-            created_ts=int(time.time() * 1000),
-            gate=made.compression or made.gate,
-        )
-    )
-    return new

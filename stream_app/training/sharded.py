@@ -31,11 +31,9 @@ from stream_app.batch.careful import ERASE
 from stream_app.batch.decode import EventDecoder
 from stream_app.brokers.topic_reader import TopicReader, open_reader
 from stream_app.errors import UsageError
-from stream_app.events import Manifest
 from stream_app.settings import Settings
 from stream_app.training.event_feed import name_of
-from stream_app.training.model_versions import NAME, versions_on_disk
-from stream_app.training.registry import Registry, ask
+from stream_app.training.new_version import put
 from stream_app.training.shadow import events_of
 from stream_app.training.trainer import pick_device
 
@@ -105,20 +103,8 @@ def _train(settings: Settings, tokens_per_event: float, curve: Path | None, grou
         curve.parent.mkdir(parents=True, exist_ok=True)
         curve.write_bytes(msgspec.json.encode(losses))
     cut = {name: offset for _, _, part in said for name, offset in part.items()}
-    version = ask(settings, lambda registry: _announced(registry, settings, trainer, cut))
+    version = put(settings, lambda folder, new: snapshot.write(folder, trainer, new, cut), announce=True)
     return Trained(version, events, shards, group.size, losses)
-
-
-async def _announced(
-    registry: Registry, settings: Settings, trainer: DistributedTrainer, cut: dict[str, int]
-) -> str:
-    folder = settings.trainer.snapshots
-    version = registry.view.next_version(versions_on_disk(folder))
-    sha256 = snapshot.write(folder / version, trainer, version, cut)
-    await registry.announce(
-        Manifest(name=NAME, version=version, sha256=sha256, cut=cut, created_ts=int(time.time() * 1000))
-    )
-    return version
 
 
 async def _read(settings: Settings, rank: int, size: int) -> tuple[dict[int, EventLog], dict[str, int]]:
