@@ -41,9 +41,12 @@ class Student(Trainer):
         share: float = 0.5,
         temperature: float = 2.0,
         threads: int = 1,
+        max_items: int = 200_000,
     ) -> None:
         manifest = teacher.manifest
-        super().__init__(settings, teacher.model.band, seed, threads=threads, scale=manifest.scale)
+        super().__init__(
+            settings, teacher.model.band, seed, threads=threads, scale=manifest.scale, max_items=max_items
+        )
         self.teacher, self.share, self.temperature = teacher.model, share, temperature
         self._row = {name: row for row, name in enumerate(manifest.item_ids, 1)}
         self._action = {name: row for row, name in enumerate(manifest.actions, 1)}
@@ -65,6 +68,10 @@ class Student(Trainer):
         weights = torch.from_numpy(batch.weights[known])
         labels = softmax_loss(query, vectors, bias, torch.from_numpy(choice.targets), weights)
         theirs = torch.from_numpy(self._row_of[choice.rows])
+        if (
+            not self.share or not theirs.any()
+        ):  # the teacher is not asked, or knows none of the items compared
+            return labels
         with torch.no_grad():
             seen = Events(
                 self._row_of[read.rows].astype(np.int32),

@@ -1,8 +1,9 @@
 """A lesson on disk, half learned, so that a long one goes on after a kill where its last checkpoint was.
 
 In: a network, its optimiser, what the lesson is made of. Out: one safetensors file a lesson, replaced as a whole. What
-a lesson is made of is in the file's name, so that no other lesson is ever taken up; all randomness is keyed by step,
-so that a lesson in two parts ends with the weights of one that was not interrupted.
+a lesson is made of is in the file's name, so that no other one is taken up; all randomness is keyed by step, so that a
+lesson in two parts ends with the weights of one that was not interrupted. A finished lesson's file stays, and is taken
+up whole: whoever changes how a model learns, or has no more use for it, deletes the folder.
 """
 
 from __future__ import annotations

@@ -245,6 +245,8 @@ class NeuralModel(Model):
         events = [getattr(lesson.events, name).tobytes() for name in COLUMNS]
         weights = [tensor.cpu().numpy().tobytes() for tensor in self.network.state_dict().values()]
         known = [] if self.content is None else [repr(self.content.tokens).encode()]
+        if self.content is not None and self.content.vectors is not None:
+            known.append(np.ascontiguousarray(self.content.vectors).tobytes())
         parts = [repr(facts).encode(), *events, *weights, *known]
         return LessonCheckpoint(self.checkpoints, f"{self.name}-{self.seed}", parts)
 

@@ -34,7 +34,7 @@ from models.family.training import Lesson, Network, ProductModel, Step
 from models.sequence.encode import Events
 from models.sequence.transformer import LEVELS, EventEncoder, band_for
 from models.training.event_log import MAX_ACTIONS, Sequences
-from models.training.windows import Windows, grouped, plan, read
+from models.training.windows import Windows, batch_of, grouped, plan
 
 MAX_SCENARIOS = 64
 """Scenarios told apart; all further ones count as the last of these. Scenario 0, "not given", has the zero vector."""
@@ -159,7 +159,7 @@ class Unified(ProductModel):
     def _step(
         self, lesson: Lesson, events: Sequences, scenario: I64, windows: Windows, number: int
     ) -> Tensor:
-        batch = read(events, windows)
+        batch = batch_of(events, windows)
         assert batch is not None  # all events weigh the same here
         network = self.network
         buckets, follow = (self._buckets(events, at) for at in (batch.events, batch.targets))

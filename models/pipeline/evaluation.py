@@ -117,7 +117,7 @@ def baseline_lists(
     filled = 0
     if state.mf_mean[1] > 0.0:
         for slot in range(slots):
-            # an item that was never rated has no bias
+            # an item that was never rated has a bias of exactly 0
             if state.mf_bias[slot] != 0.0 and blocked[slot] != mark and available[slot] != 0:
                 value = state.mf_bias[slot] + asymmetric_mf.dot(user_mf, state.mf[slot])
                 filled = selection.offer(best, best_score, filled, slot, value, items.order)

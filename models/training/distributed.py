@@ -1,7 +1,7 @@
 """Training by several processes, each with a share of the users: the same steps as one process with all of them.
 
-In: a process group, the event logs of the *shards* that are this process's. Out: the same weights in every process,
-and the loss of each step. Never reads a broker, and never writes: whoever started the processes does, in one of them.
+In: a process group, the event logs of the *shards* that are this process's. Out: the same weights in every process, and
+the loss of each step. Never reads a broker, and never writes: whoever started the processes does, in one of them.
 
 A shard is a part of the users (of a broker's partitions, or of a file). Everything that is drawn is keyed by (seed,
 refresh or step, shard), never by the process, so S shards give the same curve in one process as in S: one step takes a
@@ -16,6 +16,7 @@ batch from each shard, which is one batch of S times the size, wherever its part
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,10 +31,10 @@ from models.base import I64
 from models.sequence.encode import Events, concatenate
 from models.sequence.transformer import CausalTransformer
 from models.training.candidate_items import choose
-from models.training.event_log import EventLog
+from models.training.event_log import EventLog, Sequences
 from models.training.softmax import softmax_loss
 from models.training.train import CANDIDATES, CONTEXT, Trainer
-from models.training.windows import Batch, batches, plan
+from models.training.windows import Batch, Windows, batch_of, grouped, plan
 
 
 class Group:
@@ -77,7 +78,7 @@ class Group:
         return float(total)
 
 
-class Lesson(nn.Module):
+class SummedLoss(nn.Module):
     """The sum of a process's losses in a step: what is wrapped, so that gradients are averaged as they are made."""
 
     def __init__(self, model: CausalTransformer) -> None:
@@ -123,14 +124,20 @@ class DistributedTrainer(Trainer):
         plans = {
             shard: self._plan(shard, logs[shard], round(tokens * len(logs[shard]) / total)) for shard in held
         }
-        steps = max(group.gather(max((len(of) for _, of in plans.values()), default=0)))
-        lesson: nn.Module = Lesson(self.model)
+        steps = max(group.gather(max((len(of) for *_, of in plans.values()), default=0)))
+        lesson: nn.Module = SummedLoss(self.model)
         if group.size > 1:  # every process begins with the same weights: they are keyed by the seed
-            lesson = DistributedDataParallel(lesson, broadcast_buffers=False, init_sync=False)
+            with warnings.catch_warnings():  # of a newer way to say that buffers, all of them constant, stay
+                warnings.simplefilter("ignore", FutureWarning)
+                lesson = DistributedDataParallel(lesson, broadcast_buffers=False, init_sync=False)
         self.model.train()
         losses: list[float] = []
         for step in range(steps):
-            parts = [(shard, events, of[step]) for shard, (events, of) in plans.items() if step < len(of)]
+            parts = [
+                (shard, events, batch)
+                for shard, (events, sequences, of) in plans.items()
+                if step < len(of) and (batch := batch_of(sequences, of[step])) is not None
+            ]
             loss = self._together(lesson, parts, group)
             if loss is not None:
                 losses.append(loss)
@@ -138,12 +145,11 @@ class DistributedTrainer(Trainer):
         self.trained_to += sum(n for *_, n in shards)
         return losses
 
-    def _plan(self, shard: int, log: EventLog, tokens: int) -> tuple[Events, list[Batch]]:
+    def _plan(self, shard: int, log: EventLog, tokens: int) -> tuple[Events, Sequences, list[Windows]]:
         sequences = log.sequences()
-        rng = np.random.Generator(np.random.SFC64([self.seed, self.refreshes, 2, shard]))
+        rng = np.random.Generator(np.random.SFC64([self.seed, self.refreshes, 3, shard]))
         windows = plan(sequences, log.end, tokens, self.replay_share, self.settings.window, CONTEXT, rng)
-        events = self._events(log, sequences)
-        return events, list(batches(sequences, windows, self.settings.batch_tokens))
+        return self._events(log, sequences), sequences, grouped(windows, self.settings.batch_tokens)
 
     def _together(
         self, lesson: nn.Module, parts: Sequence[tuple[int, Events, Batch]], group: Group

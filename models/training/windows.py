@@ -124,7 +124,7 @@ def grouped(windows: Windows, tokens: int) -> list[Windows]:
     return [windows.take(slice(a, b)) for a, b in pairwise(borders.tolist()) if a < b]
 
 
-def read(sequences: Sequences, windows: Windows) -> Batch | None:
+def batch_of(sequences: Sequences, windows: Windows) -> Batch | None:
     """A training step of these windows; None without an event of positive weight, as only such are predicted."""
     events_read = windows.stop - 1 - windows.context
     events = ragged(windows.context, events_read)
@@ -147,6 +147,6 @@ def read(sequences: Sequences, windows: Windows) -> Batch | None:
 def batches(sequences: Sequences, windows: Windows, tokens: int) -> Iterator[Batch]:
     """The windows in training steps of about `tokens` targets."""
     for group in grouped(windows, tokens):
-        batch = read(sequences, group)
+        batch = batch_of(sequences, group)
         if batch is not None:
             yield batch

@@ -76,7 +76,10 @@ def evaluate(
     ] = False,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keep neural training here, and go on with it (not prequential)."),
+        typer.Option(
+            metavar="DIR",
+            help="Keep neural training here, and go on with it (no prequential, no hybrid).",
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder of table.json and the plots.")

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from stream_app.commands.options import Assignments, Broker, ConfigFile
+from stream_app.commands.options import Assignments, Broker, ConfigFile, make_folder
 from stream_app.commands.settings import load_settings
 
 Snapshots = Annotated[
@@ -114,6 +114,7 @@ def compress(
 ) -> None:
     """Write a snapshot's weights in fewer bytes, as a new version beside it; announce it where --broker is given."""
     settings = load_settings(config, broker, assignments, {"trainer.snapshots": snapshots})
+    make_folder("--snapshots", settings.trainer.snapshots)
     from stream_app.training.compressed import compress_version
 
     made = compress_version(settings, version, to.value, share, announce=broker is not None)
@@ -146,6 +147,7 @@ def distil(
     """Teach a smaller model with a snapshot and the trainer's history, as a new version; announce it with --broker."""
     paths = {"trainer.snapshots": snapshots, "trainer.state_dir": state_dir}
     settings = load_settings(config, broker, assignments, paths)
+    make_folder("--snapshots", settings.trainer.snapshots)
     from stream_app.training.compressed import distil_version
 
     made = distil_version(
@@ -177,8 +179,15 @@ def train(
     broker: Broker = None,
     assignments: Assignments = None,
 ) -> None:
-    """Train the Transformer anew on all that the events topics hold; under torchrun, processes share partitions."""
+    """Train the Transformer anew on what the events topics hold; under torchrun, processes share the partitions.
+
+    A partition's newest events are kept, all partitions together at most trainer.history_events. With CUDA, as many
+    processes as there are GPUs.
+    """
     settings = load_settings(config, broker, assignments, {"trainer.snapshots": snapshots})
+    make_folder("--snapshots", settings.trainer.snapshots)
+    if curve is not None:
+        make_folder("--curve", curve.parent)
     from stream_app.training.sharded import train_sharded
 
     made = train_sharded(settings, tokens_per_event, curve)
@@ -187,6 +196,10 @@ def train(
             f"{made.version}: {made.events:,} events of {made.shards} partitions, {made.processes} processes,"
             f" {len(made.losses)} steps, loss {made.losses[0]:.3f} to {made.last:.3f}"
         )
+        if made.dropped:
+            typer.echo(f"{made.dropped:,} older events were left out: trainer.history_events is the most")
+        if made.refused:
+            typer.echo(f"{made.refused:,} bad records were skipped; the worker keeps them as dead letters")
         _say_announced(made.version)
 
 

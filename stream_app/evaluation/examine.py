@@ -157,7 +157,8 @@ class _Desk:
             groups=self._groups(),
             figures=self._figures()
             | {
-                "train_s": learning,
+                # of a training that was gone on with, only the last part was timed
+                "train_s": learning if not model.resumed_from else float("nan"),
                 "resumed_from": float(model.resumed_from),
                 "score_s": self.listing,
                 "score_p50_ms": _percentile(times, 50),

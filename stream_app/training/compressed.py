@@ -22,7 +22,7 @@ from models.training.event_segments import EventLogError
 from stream_app.errors import HeadraceError, UsageError
 from stream_app.settings import Settings
 from stream_app.training.model_versions import versions_on_disk
-from stream_app.training.new_version import Write, put
+from stream_app.training.new_version import Write, check_registry, put
 
 
 class CompressionError(HeadraceError):
@@ -65,6 +65,8 @@ def distil_version(
         UsageError: a width that can't be.
     """
     whole = _uncompressed(settings, version)
+    if announce:
+        check_registry(settings)
     history = settings.trainer.state_dir / "log"
     try:
         log = EventLog.load(history, settings.trainer.history_events)
@@ -74,19 +76,33 @@ def distil_version(
         ) from error
     try:
         config = TransformerSettings(**{**whole.manifest.config, "d_model": width})
-        student = Student(config, settings.seed, whole, share, threads=settings.trainer.torch_threads)
+        student = Student(
+            config,
+            settings.seed,
+            whole,
+            share,
+            threads=settings.trainer.torch_threads,
+            max_items=settings.models.max_items,
+        )
     except ValidationError as error:
         raise UsageError(f"--width {width}: {error.errors()[0]['msg']}") from error
     except ValueError as error:
         raise UsageError(f"--width {width}: {error}") from error
+    if not set(log.items_held()) & set(whole.manifest.item_ids):
+        raise CompressionError(
+            f"snapshot {version} knows no item of {history}",
+            "Name the --state-dir of the trainer that made it.",
+        )
     done = student.refresh(log, log.end, round(tokens_per_event * len(log)))
     if not done.steps:
         raise CompressionError(f"{history} holds no user with two events", "Let the trainer read some first.")
+    seen = {**log.offsets, **whole.manifest.cut}
+    seen |= {at: max(offset, seen[at]) for at, offset in log.offsets.items()}
     facts = {"to": "distilled", "of": version, "share": share}
     return _put(
         settings,
         version,
-        lambda folder, new: snapshot.write(folder, student, new, whole.manifest.cut, facts),
+        lambda folder, new: snapshot.write(folder, student, new, seen, facts),
         announce=announce,
     )
 

@@ -111,6 +111,22 @@ class ModelsView:
 
 def versions_on_disk(snapshots: Path) -> list[str]:
     """Versions of the finished snapshots in the folder, oldest first."""
+    return [version for version in versions_taken(snapshots) if any((snapshots / version).iterdir())]
+
+
+def versions_taken(snapshots: Path) -> list[str]:
+    """Versions that have a folder: finished ones, and empty ones that somebody is at work for; oldest first."""
     if not snapshots.is_dir():
         return []
     return sorted(p.name for p in snapshots.iterdir() if p.is_dir() and p.name.isdecimal())
+
+
+def take_version(snapshots: Path, view: ModelsView) -> str:
+    """The next version, whose folder is made, so that nobody else takes it before it is written."""
+    while True:
+        version = view.next_version(versions_taken(snapshots))
+        try:
+            (snapshots / version).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return version

@@ -13,7 +13,7 @@ from pathlib import Path
 from models.sequence.snapshot import read
 from stream_app.events import Manifest
 from stream_app.settings import Settings
-from stream_app.training.model_versions import NAME, ModelsView, versions_on_disk
+from stream_app.training.model_versions import NAME, ModelsView, take_version
 from stream_app.training.registry import Registry, ask
 
 Write = Callable[[Path, str], str]
@@ -25,13 +25,22 @@ def put(settings: Settings, write: Write, *, announce: bool) -> str:
     folder = settings.trainer.snapshots
     if announce:
         return ask(settings, lambda registry: _announced(registry, folder, write))
-    version = ModelsView().next_version(versions_on_disk(folder))
+    version = take_version(folder, ModelsView())
     write(folder / version, version)
     return version
 
 
+def check_registry(settings: Settings) -> None:
+    """Before long work: could its snapshot be announced? HeadraceError: no broker, or no `models` topic there."""
+    ask(settings, _nothing)
+
+
+async def _nothing(registry: Registry) -> None:
+    """Opening the registry is what is tried."""
+
+
 async def _announced(registry: Registry, folder: Path, write: Write) -> str:
-    version = registry.view.next_version(versions_on_disk(folder))
+    version = take_version(folder, registry.view)
     sha256 = write(folder / version, version)
     made = read(folder / version, sha256).manifest
     await registry.announce(

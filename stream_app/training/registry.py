@@ -22,7 +22,7 @@ from stream_app.brokers.connection import check_topics, start_client
 from stream_app.errors import HeadraceError
 from stream_app.events import Live, Manifest
 from stream_app.settings import BrokerSettings, Settings
-from stream_app.training.model_versions import ModelRow, ModelsView, versions_on_disk
+from stream_app.training.model_versions import ModelRow, ModelsView, versions_on_disk, versions_taken
 
 TRAINER, OPERATOR = "trainer", "operator"
 T = TypeVar("T")
@@ -201,7 +201,7 @@ class Registry:
         """Delete snapshots beyond `trainer.keep_snapshots`, folder first, then the manifest."""
         folder = self._settings.trainer.snapshots
         await self._catch_up()
-        expired = self.view.expired(versions_on_disk(folder), self._settings.trainer.keep_snapshots)
+        expired = self.view.expired(versions_taken(folder), self._settings.trainer.keep_snapshots)
         for version in expired:
             if (folder / version).is_dir():
                 await asyncio.to_thread(shutil.rmtree, folder / version)

@@ -31,7 +31,7 @@ from stream_app.events import Manifest
 from stream_app.settings import Settings
 from stream_app.training.event_feed import EventFeed
 from stream_app.training.judging import Cut, Verdict
-from stream_app.training.model_versions import NAME, ModelsView, versions_on_disk
+from stream_app.training.model_versions import NAME, ModelsView, take_version
 from stream_app.training.refresher import Refresher
 from stream_app.training.registry import Registry, RegistryError
 from stream_app.worker.warm_up import warm_up
@@ -183,7 +183,7 @@ class TrainerService:
 
     async def _train(self) -> None:
         view = await self._insist(self._registry.read_all)
-        version = view.next_version(versions_on_disk(self.settings.trainer.snapshots))
+        version = take_version(self.settings.trainer.snapshots, view)
         job = await self._fed(lambda: self._refresher.begin(version, self.clock()))
         log.info(
             "%s: %s learns up to event %d (%d new)",
@@ -193,6 +193,7 @@ class TrainerService:
         cut = await self._work(lambda: self._refresher.train(job, now_ms(), self._stopping.is_set))
         await self._fed(lambda: self._refresher.finish(job, cut, self.clock()))
         if cut is None:
+            (self.settings.trainer.snapshots / version).rmdir()
             log.info("%s: no user has two events yet, so there was nothing to learn", version)
             return
         log.info(

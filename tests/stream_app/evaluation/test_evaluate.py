@@ -15,10 +15,11 @@ from stream_app import cli
 from stream_app.backtests.backtest import run as backtest
 from stream_app.commands.evaluate import models_of, seeds_of
 from stream_app.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError
-from stream_app.evaluation import evaluate
+from stream_app.evaluation import apart, evaluate
 from stream_app.evaluation.apart import ApartError
 from stream_app.evaluation.data import Stream, stream
 from stream_app.evaluation.evaluate import EvaluationError, Protocol, plan_of, run
+from stream_app.evaluation.examine import Examination, Findings, examine
 from stream_app.settings import EventSettings, load
 
 
@@ -189,6 +190,26 @@ class TestCommand:
         asked = ["evaluate", "--data", str(file), "--protocol", "prequential", *words]
         assert cli.run(asked) == EXIT_USAGE
         assert said in capsys.readouterr().err
+
+
+def test_sampled_negatives_differ_by_seed_and_are_the_same_for_all_models(
+    events: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int, bytes]] = []
+
+    def note(_: object, task: Examination, **__: object) -> Findings:
+        assert task.negatives is not None
+        asked.append((task.name, task.seed, task.negatives.tobytes()))
+        return examine(lambda _: None, task)
+
+    monkeypatch.setattr(apart, "call", note)
+    run(events, {"item-item": {}, "content": {}}, Protocol("leave-one-out", negatives=5), seeds=(0, 1))
+    drawn = {seed: {negatives for _, of, negatives in asked if of == seed} for seed in (0, 1)}
+    assert [len(sets) for sets in drawn.values()] == [1, 1]
+    assert drawn[0] != drawn[1]
+    assert sorted((name, seed) for name, seed, _ in asked) == [
+        (name, seed) for name in ("content", "item-item", "popularity") for seed in (0, 1)
+    ]
 
 
 def test_all_models_are_those_of_the_registry_and_settings_are_for_one() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base import F32, I32
-from models.family.contract import Content, Interactions
+from models.family.contract import Content, Interactions, Queries
 from models.family.popularity import Popularity
 from models.family.protocols import Plan, leave_one_out, negatives, prequential, temporal
 from stream_app.evaluation import examine as examining
@@ -147,3 +147,23 @@ def test_lists_that_were_due_before_anything_was_learned_are_counted() -> None:
     found = examined(events, prequential(events, every=4))
     assert found.unlearned == 3
     assert found.curve[0] == list(range(1, 11))
+
+
+def test_who_is_asked_for_once_shows_a_whole_history_and_who_often_the_newest_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: set[int] = set()
+
+    class Watching(Popularity):
+        def score(self, queries: Queries, items: I32 | None = None) -> F32:
+            shown.update((queries.items >= 0).sum(1).tolist())
+            return super().score(queries, items)
+
+    monkeypatch.setattr(examining, "make", lambda *_, **__: Watching())
+    monkeypatch.setattr(examining, "HISTORY", 20)
+    events = interactions([0] * 300 + [1] * 4, [*range(300), 0, 1, 2, 3])
+    examined(events, leave_one_out(events))
+    assert shown == {299, 3}
+    shown.clear()
+    examined(events, prequential(events, every=100))
+    assert max(shown) == 20

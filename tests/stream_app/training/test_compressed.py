@@ -32,7 +32,7 @@ def settings(tmp_path: Path) -> Settings:
         {},
     )
     trainer.refresh(log, 0, 600)
-    snapshot.write(tmp_path / "000007", trainer, "000007")
+    snapshot.write(tmp_path / "000007", trainer, "000007", cut={"events-0": 7, "events-1": 5})
     return load({"trainer.snapshots": str(tmp_path), "worker.device": "cpu"})
 
 
@@ -71,7 +71,7 @@ def with_history(settings: Settings, tmp_path: Path) -> Settings:
         np.full(200, np.nan, np.float32),
         np.ones(200, np.float32),
         numbers * 1000,
-        {},
+        {"events-0": 9},
     )
     log.save(tmp_path / "trainer" / "log")
     trainer = settings.trainer.model_copy(update={"state_dir": tmp_path / "trainer"})
@@ -84,6 +84,7 @@ def test_a_narrower_model_is_taught_and_loaded(settings: Settings, tmp_path: Pat
     assert (made.version, made.bytes < 0.6 * made.bytes_before) == ("000008", True)
     small = SnapshotLoader(settings)(settings.trainer.snapshots / "000008", None)
     assert small.item_vectors.shape == (18, 8)
+    assert small.manifest.cut == {"events-0": 9, "events-1": 5}  # the later of both, for each partition
     assert small.manifest.gate == {"to": "distilled", "of": "000007", "share": 0.5}
     # and is made smaller again
     assert compress_version(settings, "000008", "int8", 0.5, announce=False).version == "000009"
@@ -99,3 +100,16 @@ def test_what_can_not_be_distilled_is_named(settings: Settings, tmp_path: Path) 
     for width, why in ((6, "greater than or equal to 8"), (10, "twice the number of heads")):
         with pytest.raises(UsageError, match=rf"--width {width}: .*{why}"):
             distil_version(settings, "000007", width=width, **wanted)  # type: ignore[arg-type]
+
+
+def test_a_history_of_other_items_is_refused(settings: Settings, tmp_path: Path) -> None:
+    log = EventLog(10)
+    ones = np.ones(4, np.float32)
+    log.append(["u"] * 4, list("abcd"), ["click"] * 4, ones, ones, np.arange(4), {})
+    log.save(tmp_path / "trainer" / "log")
+    trainer = settings.trainer.model_copy(update={"state_dir": tmp_path / "trainer"})
+    with pytest.raises(CompressionError, match="knows no item of"):
+        distil_version(
+            settings.model_copy(update={"trainer": trainer}),
+            "000007", width=8, tokens_per_event=5, share=0.5, announce=False,
+        )  # fmt: skip

@@ -1,9 +1,10 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 from stream_app.events import Live, Manifest
-from stream_app.training.model_versions import ModelsView, versions_on_disk
+from stream_app.training.model_versions import ModelsView, take_version, versions_on_disk, versions_taken
 
 
 def manifest(version: str, against: str | None = None) -> bytes:
@@ -109,8 +110,19 @@ def test_rows_mark_the_live_the_pinned_and_the_previous_version() -> None:
 
 
 def test_only_finished_snapshots_count_as_versions_on_disk(tmp_path: Path) -> None:
-    for name in ("000002", "000001", ".000003.tmp", "notes"):
+    for name in ("000002", "000001", ".000003.tmp", "notes", "000003"):
         (tmp_path / name).mkdir()
+        if name != "000003":
+            (tmp_path / name / "manifest.json").write_text("{}")
     (tmp_path / "000004").write_text("a file")
     assert versions_on_disk(tmp_path) == ["000001", "000002"]
+    assert versions_taken(tmp_path) == ["000001", "000002", "000003"]
     assert versions_on_disk(tmp_path / "absent") == []
+
+
+def test_a_version_is_taken_once(tmp_path: Path) -> None:
+    view = view_of(("transformer/000004", manifest("000004")))
+    assert take_version(tmp_path / "new", view) == "000005"
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda _: take_version(tmp_path / "new", view), range(20)))
+    assert sorted(taken) == [f"{number:06d}" for number in range(6, 26)]
