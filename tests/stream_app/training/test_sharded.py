@@ -120,7 +120,7 @@ def test_what_a_user_wants_forgotten_is_forgotten_in_all_topics() -> None:
             event = {"v": 1, "user_id": user, "type": kind, "ts": 10**12 + ts, "event_id": name}
             event |= {} if kind == "erase" else {"item_id": f"i{ts}"}
             value = json.dumps(event).encode()
-            records.append(ConsumerRecord(topic, 0, offset, ts, 0, user.encode(), value, None, 0, 0, ()))
+            records.append(ConsumerRecord(topic, 0, offset, 10**12, 0, user.encode(), value, None, 0, 0, ()))
         shard._take(topic, decoder.decode(records, 1e15))
 
     told(
