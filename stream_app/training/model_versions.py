@@ -111,7 +111,7 @@ class ModelsView:
 
 def versions_on_disk(snapshots: Path) -> list[str]:
     """Versions of the finished snapshots in the folder, oldest first."""
-    return [version for version in versions_taken(snapshots) if any((snapshots / version).iterdir())]
+    return [version for version in versions_taken(snapshots) if _holds_something(snapshots / version)]
 
 
 def versions_taken(snapshots: Path) -> list[str]:
@@ -130,3 +130,10 @@ def take_version(snapshots: Path, view: ModelsView) -> str:
         except FileExistsError:
             continue
         return version
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:  # it was deleted meanwhile
+        return False
