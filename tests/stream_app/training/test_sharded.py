@@ -31,7 +31,10 @@ EVENTS, PARTITIONS = 900, 3
 
 @pytest.fixture
 def configured(
-    embedded_broker: EmbeddedBroker, topics_of: Callable[..., TopicSettings], tmp_path: Path
+    embedded_broker: EmbeddedBroker,
+    topics_of: Callable[..., TopicSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> list[str]:
     """The flags of a command that reads topics of three partitions with some simulated events."""
     topics = topics_of()
@@ -51,7 +54,8 @@ def configured(
         'device = "cpu"',
     ]
     (tmp_path / "settings.toml").write_text("\n".join(lines))
-    flags = ["--config", str(tmp_path / "settings.toml"), "--broker", embedded_broker.address]
+    monkeypatch.setenv("HEADRACE_CONFIG", str(tmp_path / "settings.toml"))  # what --config would leave behind
+    flags = ["--broker", embedded_broker.address]
     assert cli.run(["topics", "create", "--partitions", str(PARTITIONS), *flags]) == EXIT_OK
     return flags
 
