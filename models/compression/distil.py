@@ -68,9 +68,8 @@ class Student(Trainer):
         weights = torch.from_numpy(batch.weights[known])
         labels = softmax_loss(query, vectors, bias, torch.from_numpy(choice.targets), weights)
         theirs = torch.from_numpy(self._row_of[choice.rows])
-        if (
-            not self.share or not theirs.any()
-        ):  # the teacher is not asked, or knows none of the items compared
+        # the teacher is not asked, or knows none of the items compared
+        if not self.share or not theirs.any():
             return labels
         with torch.no_grad():
             seen = Events(

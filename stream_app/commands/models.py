@@ -9,12 +9,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stream_app.commands.options import Assignments, Broker, ConfigFile, make_folder
 from stream_app.commands.settings import load_settings
+
+if TYPE_CHECKING:
+    from stream_app.training.compressed import Made
 
 Snapshots = Annotated[
     Path | None, typer.Option("--snapshots", metavar="DIR", help="Folder of the Transformer's snapshots.")
@@ -118,12 +121,7 @@ def compress(
     from stream_app.training.compressed import compress_version
 
     made = compress_version(settings, version, to.value, share, announce=broker is not None)
-    typer.echo(
-        f"{made.version}: {version} as {to.value}, {made.bytes:,} bytes of weights in place of {made.bytes_before:,}"
-        f" ({made.bytes / made.bytes_before:.2f})"
-    )
-    if broker is not None:
-        _say_announced(made.version)
+    _say_made(made, f"{version} as {to.value}", announced=broker is not None)
 
 
 @group.command()
@@ -158,12 +156,7 @@ def distil(
         share=share,
         announce=broker is not None,
     )
-    typer.echo(
-        f"{made.version}: {version} distilled to width {width}, {made.bytes:,} bytes of weights in place of"
-        f" {made.bytes_before:,} ({made.bytes / made.bytes_before:.2f})"
-    )
-    if broker is not None:
-        _say_announced(made.version)
+    _say_made(made, f"{version} distilled to width {width}", announced=broker is not None)
 
 
 @group.command()
@@ -200,6 +193,15 @@ def train(
             typer.echo(f"{made.dropped:,} older events were left out: trainer.history_events is the most")
         if made.refused:
             typer.echo(f"{made.refused:,} bad records were skipped; the worker keeps them as dead letters")
+        _say_announced(made.version)
+
+
+def _say_made(made: Made, how: str, *, announced: bool) -> None:
+    share = made.bytes / made.bytes_before
+    typer.echo(
+        f"{made.version}: {how}, {made.bytes:,} bytes of weights in place of {made.bytes_before:,} ({share:.2f})"
+    )
+    if announced:
         _say_announced(made.version)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.sequence.snapshot import read
+from stream_app.errors import HeadraceError
 from stream_app.events import Manifest
 from stream_app.settings import Settings
 from stream_app.training.model_versions import NAME, ModelsView, take_version
@@ -20,14 +21,20 @@ Write = Callable[[Path, str], str]
 """Writes a snapshot to a folder as a version; the SHA-256 of its manifest."""
 
 
+class NotWrittenError(HeadraceError):
+    """A snapshot could not be written; the message says why."""
+
+
 def put(settings: Settings, write: Write, *, announce: bool) -> str:
-    """Write a snapshot as the version after all others; announced, its number is above every announced one too."""
+    """Write a snapshot as the version after all others; announced, its number is above every announced one too.
+
+    Raises:
+        NotWrittenError: a full disk, or a folder that can't be written to.
+    """
     folder = settings.trainer.snapshots
     if announce:
         return ask(settings, lambda registry: _announced(registry, folder, write))
-    version = take_version(folder, ModelsView())
-    write(folder / version, version)
-    return version
+    return _written(folder, ModelsView(), write)[0]
 
 
 def check_registry(settings: Settings) -> None:
@@ -39,9 +46,24 @@ async def _nothing(registry: Registry) -> None:
     """Opening the registry is what is tried."""
 
 
+def _written(folder: Path, view: ModelsView, write: Write) -> tuple[str, str]:
+    """The version and the SHA-256 of its manifest."""
+    try:
+        version = take_version(folder, view)
+        try:
+            return version, write(folder / version, version)
+        except OSError:
+            (folder / version).rmdir()
+            raise
+    except OSError as error:
+        raise NotWrittenError(
+            f"a snapshot can't be written to {folder}: {error.strerror or error}",
+            "See to the disk and try again.",
+        ) from error
+
+
 async def _announced(registry: Registry, folder: Path, write: Write) -> str:
-    version = take_version(folder, registry.view)
-    sha256 = write(folder / version, version)
+    version, sha256 = _written(folder, registry.view, write)
     made = read(folder / version, sha256).manifest
     await registry.announce(
         Manifest(

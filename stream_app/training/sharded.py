@@ -40,7 +40,7 @@ from stream_app.settings import EventSettings, Settings
 from stream_app.training.event_feed import name_of
 from stream_app.training.new_version import check_registry, put
 from stream_app.training.shadow import Events, events_of
-from stream_app.training.trainer import TrainerError, pick_device
+from stream_app.training.trainer import pick_device
 
 BATCH = 2_000
 IDS = 64
@@ -91,11 +91,6 @@ def train_sharded(settings: Settings, tokens_per_event: float, curve: Path | Non
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         return _train(settings, tokens_per_event, curve, Group(device))
-    except OSError as error:
-        raise TrainerError(
-            f"can't write: {error.strerror}{f': {error.filename}' if error.filename else ''}",
-            "See to the disk and start it again.",
-        ) from error
     finally:
         if together:
             dist.destroy_process_group()
@@ -148,7 +143,12 @@ def _train(settings: Settings, tokens_per_event: float, curve: Path | None, grou
     cut = {name: offset for *_, offsets in parts for name, offset in offsets.items()}
     version = put(settings, lambda folder, new: snapshot.write(folder, trainer, new, cut), announce=True)
     if curve is not None:
-        curve.write_bytes(msgspec.json.encode(losses))
+        try:
+            curve.write_bytes(msgspec.json.encode(losses))
+        except OSError as error:
+            raise UsageError(
+                f"--curve {curve}: {error.strerror}", f"Snapshot {version} is written."
+            ) from error
     return Trained(version, events, dropped, refused, len(parts), group.size, losses)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from models.training.train import Trainer
 from stream_app.errors import UsageError
 from stream_app.settings import Settings, load
 from stream_app.training.compressed import CompressionError, compress_version, distil_version
+from stream_app.training.model_versions import versions_taken
+from stream_app.training.new_version import NotWrittenError
 from stream_app.worker.snapshots import SnapshotLoader
 
 
@@ -113,3 +116,15 @@ def test_a_history_of_other_items_is_refused(settings: Settings, tmp_path: Path)
             settings.model_copy(update={"trainer": trainer}),
             "000007", width=8, tokens_per_event=5, share=0.5, announce=False,
         )  # fmt: skip
+
+
+def test_a_full_disk_is_said_and_leaves_no_version(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("stream_app.training.compressed.compress", full)
+    with pytest.raises(NotWrittenError, match=r"can't be written to .*: No space left on device"):
+        compress_version(settings, "000007", "int8", 0.5, announce=False)
+    assert versions_taken(settings.trainer.snapshots) == ["000007"]
