@@ -117,7 +117,6 @@ def compress(
 ) -> None:
     """Write a snapshot's weights in fewer bytes, as a new version beside it; announce it where --broker is given."""
     settings = load_settings(config, broker, assignments, {"trainer.snapshots": snapshots})
-    make_folder("--snapshots", settings.trainer.snapshots)
     from stream_app.training.compressed import compress_version
 
     made = compress_version(settings, version, to.value, share, announce=broker is not None)
@@ -145,7 +144,6 @@ def distil(
     """Teach a smaller model with a snapshot and the trainer's history, as a new version; announce it with --broker."""
     paths = {"trainer.snapshots": snapshots, "trainer.state_dir": state_dir}
     settings = load_settings(config, broker, assignments, paths)
-    make_folder("--snapshots", settings.trainer.snapshots)
     from stream_app.training.compressed import distil_version
 
     made = distil_version(

@@ -7,6 +7,7 @@ made of.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -65,6 +66,10 @@ def distil_version(
         UsageError: a width that can't be.
     """
     whole = _uncompressed(settings, version)
+    if not os.access(settings.trainer.snapshots, os.W_OK | os.X_OK):
+        raise CompressionError(
+            f"{settings.trainer.snapshots} can't be written to", "Ask as a user who may write there."
+        )
     if announce:
         check_registry(settings)
     history = settings.trainer.state_dir / "log"

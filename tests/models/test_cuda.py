@@ -16,8 +16,8 @@ from models.pipeline.recommender import Recommender
 from models.sequence import snapshot
 from models.sequence.reranker import Reranker
 from models.sequence.transformer import band_for
-from models.training.event_log import EventLog
 from models.training.train import Trainer
+from tests.event_logs import log_of
 from tests.models.family import planted
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -29,16 +29,7 @@ SETTINGS = ModelSettings(
 
 
 def trained(device: str, tokens: int = 6000) -> tuple[Trainer, float]:
-    log, numbers = EventLog(1000), np.arange(600)
-    log.append(
-        [f"u{i % 7}" for i in numbers],
-        [f"item-{(i * i) % 20}" for i in numbers],
-        ["rating"] * 600,
-        np.full(600, 4.0, np.float32),
-        np.ones(600, np.float32),
-        numbers * 1000,
-        {},
-    )
+    log = log_of(600, lambda i: f"u{i % 7}", lambda i: f"item-{(i * i) % 20}", value=4.0, kind="rating")
     trainer = Trainer(SETTINGS.transformer, band_for(12, 2), seed=0, device=device)
     return trainer, trainer.refresh(log, 0, tokens).loss
 

@@ -12,6 +12,7 @@ from models.sequence.encode import Events, encode
 from models.sequence.snapshot import Manifest, Snapshot
 from models.training.event_log import EventLog
 from models.training.train import Trainer
+from tests.event_logs import log_of
 
 ITEMS = 30
 
@@ -23,17 +24,7 @@ def log(n: int = 1500) -> EventLog:
     item = np.where(
         rng.random(n) < 0.8, 2 * rng.integers(0, ITEMS // 2, n) + user % 2, rng.integers(0, ITEMS, n)
     )
-    kept = EventLog(n)
-    kept.append(
-        [f"u{code}" for code in user],
-        [f"i{code}" for code in item],
-        ["click"] * n,
-        np.full(n, np.nan, np.float32),
-        np.ones(n, np.float32),
-        np.arange(n) * 60_000,
-        {},
-    )
-    return kept
+    return log_of(n, lambda i: f"u{user[i]}", lambda i: f"i{item[i]}", gap_ms=60_000)
 
 
 @pytest.fixture(scope="module")

@@ -19,25 +19,16 @@ from models.sequence import snapshot
 from models.sequence.encode import Events, encode
 from models.sequence.reranker import Reranker
 from models.sequence.snapshot import MANIFEST, WEIGHTS, Snapshot, SnapshotError
-from models.training.event_log import EventLog
 from models.training.train import Trainer
+from tests.event_logs import log_of
 
 ITEMS = 60
 
 
 def written(folder: Path) -> Snapshot:
     """Two hundred users on the same round through the items."""
-    trainer, log = Trainer(TransformerSettings(d_model=32, heads=2, lr=5e-3), band=8, seed=0), EventLog(4000)
-    numbers = np.arange(2000)
-    log.append(
-        [f"u{i % 200}" for i in numbers],
-        [f"i{(i // 200 + i % 200) % ITEMS}" for i in numbers],
-        ["click"] * 2000,
-        np.full(2000, np.nan, np.float32),
-        np.ones(2000, np.float32),
-        numbers * 60_000,
-        {},
-    )
+    trainer = Trainer(TransformerSettings(d_model=32, heads=2, lr=5e-3), band=8, seed=0)
+    log = log_of(2000, lambda i: f"u{i % 200}", lambda i: f"i{(i // 200 + i % 200) % ITEMS}", gap_ms=60_000)
     trainer.refresh(log, 0, 20_000)
     snapshot.write(folder, trainer, "000001", cut={"events-0": 7}, gate={"lower": 0.5})
     return snapshot.read(folder)

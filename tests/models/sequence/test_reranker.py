@@ -13,8 +13,8 @@ from models.pipeline.recommender import Recommender
 from models.sequence import snapshot
 from models.sequence.reranker import Reranker
 from models.sequence.transformer import band_for
-from models.training.event_log import EventLog
 from models.training.train import Trainer
+from tests.event_logs import log_of
 
 LENGTH, EVENTS, USERS, ITEMS = 12, 160, 6, 30
 SETTINGS = ModelSettings(
@@ -25,15 +25,8 @@ SETTINGS = ModelSettings(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A snapshot that knows two thirds of the items."""
-    log, numbers = EventLog(1000), np.arange(300)
-    log.append(
-        [f"u{i % 7}" for i in numbers],
-        [f"item-{(i * i) % (2 * ITEMS // 3)}" for i in numbers],
-        ["rating"] * 300,
-        np.full(300, 4.0, np.float32),
-        np.ones(300, np.float32),
-        numbers * 1000,
-        {},
+    log = log_of(
+        300, lambda i: f"u{i % 7}", lambda i: f"item-{(i * i) % (2 * ITEMS // 3)}", value=4.0, kind="rating"
     )
     trainer = Trainer(SETTINGS.transformer, band_for(LENGTH, 2), seed=0)
     trainer.refresh(log, 0, 3000)

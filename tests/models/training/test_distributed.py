@@ -16,6 +16,7 @@ from models.config import TransformerSettings
 from models.training.distributed import DistributedTrainer, Group
 from models.training.event_log import EventLog
 from models.training.train import Trainer
+from tests.event_logs import log_of
 
 SETTINGS = TransformerSettings(d_model=16, heads=2, batch_tokens=64, window=12, lr=5e-3)
 EVENTS = {0: 300, 1: 180, 2: 240}
@@ -24,19 +25,12 @@ TOKENS = 4_000
 
 def shard(number: int) -> EventLog:
     """Users of this shard, who go round a ring; the items of the shards overlap, and their event types differ."""
-    n = EVENTS[number]
-    numbers = np.arange(n)
-    log = EventLog(1000)
-    log.append(
-        [f"u{number}-{i % 5}" for i in numbers],
-        [f"i{(i // 5 + i % 5 + 4 * number) % 16}" for i in numbers],
-        [("click", "buy", "view")[number]] * n,
-        np.full(n, np.nan, np.float32),
-        np.ones(n, np.float32),
-        numbers * 1000,
-        {},
+    return log_of(
+        EVENTS[number],
+        lambda i: f"u{number}-{i % 5}",
+        lambda i: f"i{(i // 5 + i % 5 + 4 * number) % 16}",
+        kind=("click", "buy", "view")[number],
     )
-    return log
 
 
 def trained(held: list[int], group: Group, tokens: int = TOKENS) -> tuple[DistributedTrainer, list[float]]:

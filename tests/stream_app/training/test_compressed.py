@@ -11,7 +11,6 @@ import pytest
 from models.config import TransformerSettings
 from models.sequence import snapshot
 from models.sequence.snapshot import MANIFEST, WEIGHTS
-from models.training.event_log import EventLog
 from models.training.train import Trainer
 from stream_app.errors import UsageError
 from stream_app.settings import Settings, load
@@ -19,22 +18,13 @@ from stream_app.training.compressed import CompressionError, compress_version, d
 from stream_app.training.model_versions import versions_taken
 from stream_app.training.new_version import NotWrittenError
 from stream_app.worker.snapshots import SnapshotLoader
+from tests.event_logs import log_of
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    trainer, log = Trainer(TransformerSettings(d_model=16, heads=2), band=8, seed=0), EventLog(200)
-    numbers = np.arange(120)
-    log.append(
-        [f"u{i % 5}" for i in numbers],
-        [f"item-{i % 17}" for i in numbers],
-        ["click"] * 120,
-        np.full(120, np.nan, np.float32),
-        np.ones(120, np.float32),
-        numbers * 1000,
-        {},
-    )
-    trainer.refresh(log, 0, 600)
+    trainer = Trainer(TransformerSettings(d_model=16, heads=2), band=8, seed=0)
+    trainer.refresh(log_of(120, lambda i: f"u{i % 5}", lambda i: f"item-{i % 17}"), 0, 600)
     snapshot.write(tmp_path / "000007", trainer, "000007", cut={"events-0": 7, "events-1": 5})
     return load({"trainer.snapshots": str(tmp_path), "worker.device": "cpu"})
 
@@ -66,16 +56,7 @@ def test_what_can_not_be_compressed_is_named(settings: Settings) -> None:
 
 def with_history(settings: Settings, tmp_path: Path) -> Settings:
     """The settings with a trainer's folder that holds the events of the snapshot, and some more."""
-    log, numbers = EventLog(400), np.arange(200)
-    log.append(
-        [f"u{i % 5}" for i in numbers],
-        [f"item-{i % 17}" for i in numbers],
-        ["click"] * 200,
-        np.full(200, np.nan, np.float32),
-        np.ones(200, np.float32),
-        numbers * 1000,
-        {"events-0": 9},
-    )
+    log = log_of(200, lambda i: f"u{i % 5}", lambda i: f"item-{i % 17}", offsets={"events-0": 9})
     log.save(tmp_path / "trainer" / "log")
     trainer = settings.trainer.model_copy(update={"state_dir": tmp_path / "trainer"})
     return settings.model_copy(update={"trainer": trainer})
@@ -106,9 +87,7 @@ def test_what_can_not_be_distilled_is_named(settings: Settings, tmp_path: Path) 
 
 
 def test_a_history_of_other_items_is_refused(settings: Settings, tmp_path: Path) -> None:
-    log = EventLog(10)
-    ones = np.ones(4, np.float32)
-    log.append(["u"] * 4, list("abcd"), ["click"] * 4, ones, ones, np.arange(4), {})
+    log = log_of(4, lambda _: "u", lambda i: "abcd"[i])
     log.save(tmp_path / "trainer" / "log")
     trainer = settings.trainer.model_copy(update={"state_dir": tmp_path / "trainer"})
     with pytest.raises(CompressionError, match="knows no item of"):
