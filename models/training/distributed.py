@@ -4,8 +4,8 @@ In: a process group, the event logs of the *shards* that are this process's. Out
 the loss of each step. Never reads a broker, and never writes: whoever started the processes does, in one of them.
 
 A shard is a part of the users (of a broker's partitions, or of a file). Everything that is drawn is keyed by (seed,
-refresh or step, shard), never by the process, so S shards give the same curve, up to rounding, in one process as in S: one step takes a
-batch from each shard, which is one batch of S times the size, wherever its parts are computed.
+refresh or step, shard), never by the process, so S shards give the same curve in one process as in S, up to rounding:
+one step takes a batch from each shard, which is one batch of S times the size, wherever its parts are computed.
 
 1. Names: items and event types of all shards, in the order of the shards, get the same rows everywhere.
 2. Each step, all targets are gathered, so that every process compares the same items (`candidate_items`).
