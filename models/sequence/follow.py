@@ -1,8 +1,8 @@
 """A batch whose users are all cached and in order, compiled from end to end: the way of nearly every live batch.
 
 In: the user table's columns before and after it took the batch in, the cache, the batch. Out: whether the batch is so
-simple, and then the vectors around each of its events. What is not simple goes the ways of
-`models.sequence.user_vectors`, which give the same.
+simple, or would be if some users were in the cache too, and then the vectors around each of its events. What is not
+simple goes the ways of `models.sequence.user_vectors`, which give the same.
 """
 
 from __future__ import annotations
@@ -54,31 +54,34 @@ def _is_cached(known: Known, cached: Cached, slot: int) -> bool:
 
 @kernel
 def survey(
-    known: Known, cached: Cached, row: I32, slots: I32, ts: I64, most: int, first: I32, newest: I64
-) -> bool:
-    """Whether every user of the batch is cached, comes in the order of time, and at most `most` times.
+    known: Known, cached: Cached, row: I32, slots: I32, ts: I64, most: int, first: I32, newest: I64, missing: I32
+) -> int:
+    """How many users of the batch are not cached; -1 where one comes out of the order of time or over `most` times.
 
     Args:
         row: scratch by slot, whatever it holds.
         slots, ts: of the events, [n].
         first: gets the row of the first event of the same user, [n].
         newest: gets, in that row, the time of the user's newest stored event, -1 for none, [n].
+        missing: gets the slots of the users that are not cached, [n].
     """
     times, last = np.zeros(len(slots), np.int32), np.empty(len(slots), np.int64)
+    absent = 0
     for e in range(len(slots)):
         slot = slots[e]
         r = row[slot]
         if r < 0 or r >= e or slots[r] != slot or first[r] != r:
             if not _is_cached(known, cached, slot):
-                return False
+                missing[absent] = slot
+                absent += 1
             r = row[slot] = e
             newest[e] = last[e] = _newest(known, slot)
         first[e] = r
         times[r] += 1
         if times[r] > most or ts[e] < last[r]:
-            return False
+            return -1
         last[r] = ts[e]
-    return True
+    return absent
 
 
 @inner
@@ -105,24 +108,30 @@ def value_bucket(value: float, low: float, high: float) -> int:
 @kernel
 def follow(
     w: Weights, s: Scratch, rings: F32, vectors: F32, length: I64, known: Known, cached: Cached,
-    slots: I32, ts: I64, first: I32, newest: I64, item_row: I32, items: I32, action_row: I32, actions: U8,
+    index: I64, slots: I32, ts: I64, first: I32, newest: I64, item_row: I32, items: I32, action_row: I32, actions: U8,
     values: F32, low: float, high: float, accepted: Bool, before: F32, after: F32,
 ) -> None:  # fmt: skip
-    """The vectors before and after each accepted event, [n, d]; the cache then has the users as the table has them."""
-    for e in range(len(slots)):
+    """The vectors before and after each accepted event; the cache then has the users as the table has them.
+
+    Args:
+        index: rows of the batch that are followed, [m]; `slots` to `newest` are of these events.
+        items, actions, values, accepted, before, after: of the whole batch.
+    """
+    for i in range(len(slots)):
+        e = index[i]
         if not accepted[e]:
             continue
-        r = first[e]
-        gap = ts[e] - newest[r] if newest[r] >= 0 else -1
-        newest[r] = ts[e]
+        r = first[i]
+        gap = ts[i] - newest[r] if newest[r] >= 0 else -1
+        newest[r] = ts[i]
         step(
-            w, s, rings, vectors, length, cached.place[slots[e]],
+            w, s, rings, vectors, length, cached.place[slots[i]],
             max(item_row[items[e]], 0), action_row[actions[e]], value_bucket(values[e], low, high),
             gap_bucket(gap), before[e], after[e],
         )  # fmt: skip
-    for e in range(len(slots)):
-        if first[e] == e:
-            slot = slots[e]
+    for i in range(len(slots)):
+        if first[i] == i:
+            slot = slots[i]
             cached.stamps[slot, 0] = np.int64(known.hashes[slot])
             cached.stamps[slot, 1] = known.events[slot]
             cached.stamps[slot, 2] = _newest(known, slot)

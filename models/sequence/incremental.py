@@ -55,6 +55,7 @@ class IncrementalEncoder:
         self._length = np.zeros(capacity, np.int64)
         self._used = np.zeros(capacity, np.int64)
         self._slot = np.full(capacity, NOWHERE, np.int64)
+        self._free = list(range(capacity - 1, -1, -1))
         self.place = np.full(1024, NOWHERE, np.int64)
         self._clock = 0
 
@@ -65,11 +66,11 @@ class IncrementalEncoder:
 
     def invalidate(self, slots: I64) -> None:
         """Forget these users."""
-        places = self._places(slots)
+        places = np.unique(self._places(slots))
         places = places[places >= 0]
         self.place[self._slot[places]] = NOWHERE
         self._slot[places] = NOWHERE
-        self._used[places] = 0
+        self._free += places.tolist()
 
     def vector(self, slots: I64) -> F32:
         """The users' vectors [m, d]; zero for one without events."""
@@ -104,6 +105,13 @@ class IncrementalEncoder:
         self._length[places] = lengths
         return every
 
+    def replay(self, slots: I64, events: Events, offsets: I64) -> None:
+        """As `rebuild`, one event after the other: for a few events on the CPU."""
+        places = self._claim(slots)
+        self._length[places] = 0
+        self._vectors[self._at(places)] = 0.0
+        self.advance(np.repeat(slots, np.diff(offsets)), events)
+
     def advance(self, slots: I64, events: Events) -> tuple[F32, F32]:
         """Append events, in order, each to its user's sequence: the user's vector before and after it, [n, d] each.
 
@@ -132,8 +140,12 @@ class IncrementalEncoder:
 
     def parts(self, slots: I32) -> tuple[Weights, Scratch, F32, F32, I64]:
         """What `sequence.follow` works on, for users who are all in the cache: they are forgotten later for it."""
-        self._touch(self.place[slots])
+        self.touch(slots)
         return self._weights, self._scratch, self._rings.numpy(), self._vectors.numpy(), self._length
+
+    def touch(self, slots: I64 | I32) -> None:
+        """These users, who are all in the cache, are forgotten later than others."""
+        self._touch(self.place[slots])
 
     def _all_at_once(self, places: I64, buckets: I64) -> F32:
         """One event for each of some different users; their vectors after it."""
@@ -188,11 +200,23 @@ class IncrementalEncoder:
         self._touch(places[places >= 0])
         missing = np.flatnonzero(places < 0)
         if len(missing):
-            oldest = np.argpartition(self._used, len(missing) - 1)[: len(missing)]
-            evicted = self._slot[oldest]
-            self.place[evicted[evicted >= 0]] = NOWHERE
-            places[missing] = oldest
-            self._slot[oldest] = slots[missing]
-            self.place[slots[missing]] = oldest
-            self._touch(oldest)
+            self._make_room(len(missing))
+            taken = np.array([self._free.pop() for _ in missing], np.int64)
+            places[missing] = taken
+            self._slot[taken] = slots[missing]
+            self.place[slots[missing]] = taken
+            self._touch(taken)
         return places
+
+    def _make_room(self, count: int) -> None:
+        """Have `count` free places. To find who was used longest ago takes 1 ms: it is done for more than are needed,
+        but no further than to those of the last two calls."""
+        if (need := count - len(self._free)) <= 0:
+            return
+        held = np.flatnonzero(self._slot != NOWHERE)
+        earlier = int(np.count_nonzero(self._used[held] < self._clock - 1))
+        many = max(need, min(self.capacity // 16, earlier))
+        oldest = held[np.argpartition(self._used[held], many - 1)[:many]]
+        self.place[self._slot[oldest]] = NOWHERE
+        self._slot[oldest] = NOWHERE
+        self._free += oldest.tolist()

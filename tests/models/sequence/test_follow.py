@@ -45,17 +45,18 @@ def world() -> tuple[Known, Cached]:
     return known, Cached(stamps, np.array([3, 2, 1, 0]))
 
 
-def surveyed(known: Known, cached: Cached, slots: list[int], ts: list[int]) -> tuple[bool, Any, Any]:
+def surveyed(known: Known, cached: Cached, slots: list[int], ts: list[int]) -> tuple[list[int] | None, Any, Any]:
+    """Who is missing, None for a batch that can't be followed; the rows of firsts and their users' newest times."""
     n = len(slots)
-    first, newest = np.empty(n, np.int32), np.empty(n, np.int64)
+    first, newest, missing = np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32)
     row = np.arange(10, dtype=np.int32)[::-1].copy()  # whatever an earlier batch left there
-    simple = survey(known, cached, row, np.array(slots, np.int32), np.array(ts), MOST, first, newest)
-    return bool(simple), first, newest
+    absent = survey(known, cached, row, np.array(slots, np.int32), np.array(ts), MOST, first, newest, missing)
+    return None if absent < 0 else missing[:absent].tolist(), first, newest
 
 
 def test_a_batch_of_cached_users_in_order_is_simple() -> None:
-    simple, first, newest = surveyed(*world(), [2, 0, 2, 3], [100, 150, 101, 5])
-    assert simple
+    missing, first, newest = surveyed(*world(), [2, 0, 2, 3], [100, 150, 101, 5])
+    assert missing == []
     assert first.tolist() == [0, 1, 0, 3]
     assert newest[[0, 1, 3]].tolist() == [100, 100, -1]
 
@@ -66,11 +67,11 @@ def test_a_batch_of_cached_users_in_order_is_simple() -> None:
     ids=["older than what is stored", "older than one before", "too many of one user"],
 )
 def test_a_batch_out_of_order_or_too_full_is_not(slots: list[int], ts: list[int]) -> None:
-    assert not surveyed(*world(), slots, ts)[0]
+    assert surveyed(*world(), slots, ts)[0] is None
 
 
 @pytest.mark.parametrize("change", ["hash", "events", "newest", "place", "unknown"])
-def test_a_user_whom_the_cache_has_otherwise_is_not(change: str) -> None:
+def test_a_user_whom_the_cache_has_otherwise_is_missing(change: str) -> None:
     known, cached = world()
     if change == "hash":
         known.hashes[1] = 5
@@ -82,8 +83,10 @@ def test_a_user_whom_the_cache_has_otherwise_is_not(change: str) -> None:
         cached.place[1] = -1
     else:
         cached = Cached(cached.stamps[:1], cached.place)
-    assert not surveyed(known, cached, [0, 1], [200, 200])[0]
-    assert surveyed(known, cached, [0], [200])[0]
+    missing, first, _ = surveyed(known, cached, [1, 0, 1], [200, 200, 201])
+    assert missing == [1]
+    assert first.tolist() == [0, 1, 0]
+    assert surveyed(known, cached, [0], [200])[0] == []
 
 
 def test_gaps_fall_into_the_same_buckets() -> None:

@@ -113,6 +113,19 @@ def test_least_recently_used_is_forgotten() -> None:
     assert encoder.has(np.array([10, 11, 12, 13])).tolist() == [True, False, True, True]
 
 
+def test_a_full_cache_forgets_a_sixteenth_at_once() -> None:
+    rng, encoder = np.random.default_rng(0), make(capacity=48)
+    for slot in range(48):
+        encoder.rebuild(np.array([slot]), random_events(rng, 1), np.array([0, 1]))
+    encoder.advance(np.array([1]), random_events(rng, 1))
+    encoder.rebuild(np.array([100]), random_events(rng, 1), np.array([0, 1]))
+    assert np.flatnonzero(~encoder.has(np.arange(48))).tolist() == [0, 2, 3]
+    encoder.invalidate(np.array([7, 7]))
+    encoder.rebuild(np.arange(101, 104), random_events(rng, 3), np.arange(4))  # two were free, and that of 7
+    assert encoder.has(np.arange(48)).sum() == 44
+    assert encoder.has(np.arange(100, 104)).all()
+
+
 def test_users_of_one_call_do_not_evict_each_other() -> None:
     rng, encoder = np.random.default_rng(0), make(capacity=3)
     encoder.rebuild(np.arange(3), random_events(rng, 3), np.arange(4))

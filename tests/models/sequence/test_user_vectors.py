@@ -101,7 +101,7 @@ def check(seed: int, cached: int, batches: int, size: int, n_users: int, disorde
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("cached", [0, 3, 10])
+@pytest.mark.parametrize("cached", [0, 3, 6, 10])
 @pytest.mark.parametrize("disorder", [False, True])
 def test_vectors_are_those_of_the_table(seed: int, cached: int, disorder: bool) -> None:
     check(seed, cached, batches=3, size=12, n_users=6, disorder=disorder)
@@ -129,6 +129,32 @@ def test_cached_users_are_advanced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert vectors.is_cached(users, np.arange(4)).all()
 
 
+def test_missing_users_with_few_stored_events_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    vectors, users = UserVectors(model, SCALE, 4), table(8)
+    rng, weights = np.random.default_rng(0), np.ones(256, np.float32)
+
+    def run(number: int, slots: list[int]) -> None:
+        batch = batch_of(rng, len(slots), 8, 10**9 + number * 100_000, disorder=False)
+        batch.user[:], batch.event_id[:] = slots, 0
+        plan = Plan(vectors, users, batch, ROWS, None)
+        users.advance(batch, np.zeros(len(slots), np.bool_), weights, histories(len(slots)))
+        after = plan.finish(np.ones(len(slots), np.bool_))[1]
+        for row, slot in enumerate(slots):
+            if slot not in slots[row + 1 :]:
+                np.testing.assert_allclose(after[row], from_the_table(model, users, slot), atol=1e-5)
+
+    with monkeypatch.context() as without:
+        without.setattr(user_vectors, "encode_block", None)  # one pass would fail
+        for number, slots in enumerate(([0, 1, 2], [0, 3, 3, 4], [5, 0, 6, 1], [0, 5, 6, 7])):
+            run(number, slots)
+        assert vectors.is_cached(users, np.array([0, 5, 6, 7])).all()
+        without.setattr(user_vectors, "REPLAYED", 1)
+        with pytest.raises(TypeError):
+            run(4, [1, 2])
+    run(5, [0, 1, 2, 3, 4])  # more than there is room for
+
+
 def test_users_changed_behind_the_cache_are_encoded_again() -> None:
     model = small_model()
     vectors, users = UserVectors(model, SCALE, 10), table(2)
@@ -145,16 +171,21 @@ def test_users_changed_behind_the_cache_are_encoded_again() -> None:
     assert vectors.is_cached(users, two).tolist() == [False, False]
 
 
-def test_only_wanted_users_are_encoded() -> None:
+@pytest.mark.parametrize("cached", [0, 10])
+def test_only_wanted_users_are_encoded(cached: int) -> None:
     model = small_model()
-    vectors, users = UserVectors(model, SCALE, 0), table(3)
-    batch = batch_of(np.random.default_rng(0), 9, 3, 10**9, disorder=False)
-    batch.event_id[:] = 0
-    wanted = batch.user == 1
-    plan = Plan(vectors, users, batch, ROWS, wanted)
-    everyone = Plan(vectors, users, batch, ROWS, None)
-    users.advance(batch, np.zeros(9, np.bool_), np.ones(256, np.float32), histories(9))
-    accepted = np.ones(9, np.bool_)
-    _, after = plan.finish(accepted)
-    np.testing.assert_allclose(after[wanted], everyone.finish(accepted)[1][wanted], atol=1e-5)
-    assert not after[~wanted].any()
+    vectors, others, users = UserVectors(model, SCALE, cached), UserVectors(model, SCALE, cached), table(3)
+    rng, every = np.random.default_rng(0), np.ones(9, np.bool_)
+    for number in range(3):
+        batch = batch_of(rng, 9, 3, 10**9 + number * 100_000, disorder=False)
+        batch.event_id[:] = 0
+        wanted = batch.user == 1
+        plan = Plan(vectors, users, batch, ROWS, wanted)
+        everyone = Plan(others, users, batch, ROWS, None)
+        users.advance(batch, np.zeros(9, np.bool_), np.ones(256, np.float32), histories(9))
+        (before, after), all_of_them = plan.finish(every), everyone.finish(every)
+        np.testing.assert_allclose(before[wanted], all_of_them[0][wanted], atol=1e-5)
+        np.testing.assert_allclose(after[wanted], all_of_them[1][wanted], atol=1e-5)
+        assert wanted.any()
+        assert not after[~wanted].any()
+        assert vectors.is_cached(users, np.arange(3)).tolist() == [False, cached > 0, False]
