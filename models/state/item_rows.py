@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # what it is made of is imported there
     from models.pipeline.candidates import State
 
 _NUMBER = struct.Struct(">cI")
+_KEYS = np.dtype([("kind", "S1"), ("number", ">u4")])
+"""`_NUMBER`, for many at a time."""
 _SLOT = struct.Struct("<I")
 HEAD_VERSION = 1
 
@@ -91,10 +93,17 @@ def _heads(state: State, slots: I64) -> np.ndarray:
 
 
 def _parts(kind: bytes, state: State, slots: I64, rows: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
-    """One key and the bytes of one row for each slot."""
-    data, size = rows.tobytes(), rows.nbytes // max(1, len(rows))
-    for at, number in enumerate(state.items.number[slots].tolist()):
-        yield key(kind, number), data[at * size : (at + 1) * size]
+    """One key and the bytes of one row for each slot; there are thousands, so that they are cut by numpy."""
+    keys = np.empty(len(slots), _KEYS)
+    keys["kind"], keys["number"] = kind, state.items.number[slots]
+    size = rows.nbytes // max(1, len(rows))
+    return zip(_pieces(keys.tobytes(), _KEYS.itemsize), _pieces(rows.tobytes(), size), strict=True)
+
+
+def _pieces(data: bytes, size: int) -> list[bytes]:
+    """The data in pieces of the same size."""
+    pieces: list[bytes] = np.frombuffer(data, f"V{size}").tolist() if data else []
+    return pieces
 
 
 def load_head(state: State, slot: int, data: bytes) -> None:

@@ -193,8 +193,12 @@ class StateStore:
         batch = WriteBatch(raw_mode=True)
         for partition, user_id, row in changes.users:
             _put(batch, user_id.encode(), row, self._handles[f"p{partition}"])
-        for key, blob in changes.items:
-            _put(batch, key, blob, self._handles["items"])
+        items, put = self._handles["items"], batch.put
+        for key, blob in changes.items:  # thousands
+            if blob is None:
+                batch.delete(key, items)
+            else:
+                put(key, blob, items)
         meta = self._handles["meta"]
         for key, blob in changes.meta:
             batch.put(_MODEL + key, blob, meta)

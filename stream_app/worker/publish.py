@@ -159,6 +159,11 @@ class Publisher:
                 headers.append(("value", b"null"))
             await self._send(_Sent(self._number, topic, key, value, headers, None, False))
 
+    @property
+    def quiet(self) -> bool:
+        """Whether all that was sent has arrived, so that `acknowledged` needs no wait."""
+        return self._done.is_set() and not self._failed
+
     async def acknowledged(self) -> None:
         """Until all that was sent has arrived, however long the broker is away.
 

@@ -31,6 +31,8 @@ from stream_app.worker.suspects import Marker, place
 log = logging.getLogger(__name__)
 
 FIGURES_S = 1.0
+PATIENCE_S = 0.5
+"""A commit that is due waits so long for a moment in which no list is under way; then the batches wait for it."""
 PIPELINE_ERROR = "pipeline_error"
 SOON = 96
 """A batch of so many events is about as cheap, an event, as a larger one: some 50 ms of work."""
@@ -113,15 +115,18 @@ class Session:
     async def _turn(self) -> None:
         await self._between.apply()
         if self._followers.paused:
+            if self._commit_is_due():
+                await self.commit()
             await asyncio.sleep(self._worker.poll_ms / 1000)
         else:
             batch = self._take_backlog() or await self._ahead.take()
+            # Here, and not right after a batch: its lists were acknowledged while the next one was waited for.
+            if self._commit_is_due():
+                await self.commit()
             if batch.records:
                 await self._process(batch)
             if self._between.refresh_is_due and self._lag() <= self._worker.batch_events:
                 self._moved = await self._between.refresh() or self._moved
-        if self._commit_is_due():
-            await self.commit()
         self._show_figures()
 
     # -- step 2 ----------------------------------------------------------------------------------------------
@@ -231,8 +236,9 @@ class Session:
         now = time.monotonic()
         if not self._moved or now < self._not_before:
             return False
-        if now - self._committed_at >= self._worker.commit_s:
-            return True
+        since = now - self._committed_at
+        if since >= self._worker.commit_s:
+            return self._publisher.quiet or since >= self._worker.commit_s + PATIENCE_S
         return bool(self._pipeline.recommender.dirty_bytes >= self._worker.commit_bytes)
 
     async def commit(self, *, whole: bool = False) -> None:

@@ -16,6 +16,7 @@ import pytest
 from stream_app.batch.pipeline import MAX_BATCH, Processed
 from stream_app.batch.refusals import DeadLetter
 from stream_app.settings import load
+from stream_app.worker import session
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.session import SOON, PipelineError, Session
@@ -57,6 +58,7 @@ class World:
             recommendations=self.recommendations,
             dead_letters=self.dead_letters,
             acknowledged=self.acknowledged,
+            quiet=True,
         )
         recommender = SimpleNamespace(
             dirty_bytes=self.dirty,
@@ -134,7 +136,7 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
         return function(*arguments)
 
     async def work() -> None:
-        session = Session(
+        one = Session(
             load(overrides), world.store, world.pipeline, world.reader, world.publisher,
             SimpleNamespace(paused=world.paused), world.between, marker, WorkerMetrics(), Failpoints(), in_thread,
         )  # fmt: skip
@@ -143,11 +145,11 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
         def go_on() -> bool:
             nonlocal turns
             turns += 1
-            return (bool(world.batches) or session.reads_ahead) and turns < 20
+            return (bool(world.batches) or one.reads_ahead) and turns < 20
 
-        await session.work(go_on)
-        await session.finish()
-        await session.close()
+        await one.work(go_on)
+        await one.finish()
+        await one.close()
 
     asyncio.run(work())
     return world.events
@@ -172,10 +174,10 @@ def test_without_anything_new_nothing_is_committed(tmp_path: Path) -> None:
 
 
 def test_the_last_commit_leaves_no_rows_to_be_made_whole(tmp_path: Path) -> None:
-    world = World([[record(0)], [record(1)]])
+    world = World([[record(0)], [record(1)], []])
     run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
     assert world.whole == [False, False]
-    world = World([[record(0)], [record(1)]], owes_rows=True)
+    world = World([[record(0)], [record(1)], []], owes_rows=True)
     events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
     assert world.whole == [False, False, True]
     assert [event for event in events if event[0] == "committed"] == [
@@ -185,20 +187,42 @@ def test_the_last_commit_leaves_no_rows_to_be_made_whole(tmp_path: Path) -> None
 
 
 def test_a_commit_is_due_when_its_time_has_come(tmp_path: Path) -> None:
-    world = World([[record(0)], [record(1)]])
+    world = World([[record(0)], [record(1)], []])
     events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
     assert [event for event in events if event[0] == "committed"] == [("committed", 1), ("committed", 2)]
 
 
+def test_a_commit_that_is_due_waits_for_a_quiet_moment_but_not_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World([[record(0)], [record(1)], []])
+    world.publisher.quiet = False
+    assert run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)[-4:] == [
+        "acknowledged", ("committed", 2), "clean", ("told", 2),
+    ]  # fmt: skip
+    assert ("committed", 1) not in world.events
+    monkeypatch.setattr(session, "PATIENCE_S", 0.0)
+    world = World([[record(0)], [record(1)], []])
+    world.publisher.quiet = False
+    assert ("committed", 1) in run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+
+
+def test_a_commit_comes_before_the_batch_that_was_read_meanwhile(tmp_path: Path) -> None:
+    world = World([[record(0)], [record(1)]])
+    assert run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)[:5] == [
+        ("learned", [0]), "sent", "acknowledged", ("committed", 1), "clean",
+    ]  # fmt: skip
+
+
 def test_a_commit_is_due_when_enough_is_dirty(tmp_path: Path) -> None:
-    world = World([[record(0)], [record(1)]], dirty=1 << 20)
+    world = World([[record(0)], [record(1)], []], dirty=1 << 20)
     events = run(world, tmp_path, worker__commit_bytes=1 << 20, worker__commit_share=1.0)
     assert [event for event in events if event[0] == "committed"] == [("committed", 1), ("committed", 2)]
 
 
 def test_commits_leave_most_of_the_time_to_the_events(tmp_path: Path) -> None:
     """Everything is due at once, but the next commit may not come before a hundred times the last one's time."""
-    world = World([[record(n)] for n in range(3)], dirty=1 << 30)
+    world = World([*([record(n)] for n in range(3)), []], dirty=1 << 30)
     events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1e-9)
     assert [event for event in events if event[0] == "committed"] == [("committed", 1), ("committed", 3)]
 

@@ -156,6 +156,21 @@ def test_freshness_is_on_the_workers_clock_and_says_so_where_a_topic_does_not(
     assert asyncio.run(run()) == {"worker": (1, NOW_MS - 4000.0)}
 
 
+def test_it_is_quiet_when_all_has_arrived(make: Any) -> None:
+    async def run() -> list[bool]:
+        publisher, _, _ = make(lambda _sent, times: KafkaTimeoutError() if times < 2 else None)
+        found = [publisher.quiet]
+        await publisher.recommendations([outgoing("a", b"x", 1)], log_append=True)
+        found.append(publisher.quiet)
+        while publisher._pending:
+            await asyncio.sleep(0)
+        found.append(publisher.quiet)  # it came back, and is to be sent again
+        await publisher.acknowledged()
+        return [*found, publisher.quiet]
+
+    assert asyncio.run(run()) == [True, False, False, True]
+
+
 def test_what_the_broker_did_not_take_is_sent_again_until_it_does(make: Any) -> None:
     def answer(_sent: Sent, times: int) -> BaseException | None:
         return [KafkaTimeoutError(), NotLeaderForPartitionError(), None][min(times, 3) - 1]
