@@ -36,7 +36,7 @@ from stream_app.views.worker_metrics import Sample, read_sample
 
 ROOT = Path(__file__).parent.parent
 PARTITIONS = 4
-PRELUDE = 40_000
+PRELUDE = 60_000
 """Events before the window, so that there is a Transformer when it begins."""
 LATEST_S = 240.0
 SETTLE_S = 60.0

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F32, F64, I32, I64
+from models.base import F32, F64, I32, I64, U8
 from models.config import CovisitSettings
 from models.kernels import inner
-from models.online.covisit import HALF, LANES, Covisit, find
+from models.online.covisit import HALF, LANES, Covisit
 from models.state.sequences import HISTORY
 
 FEW = 8192
@@ -253,17 +253,31 @@ def finish(
 
 
 @inner
-def strongest(c: Covisit, history: I32, n: int, slot: int, coefficient: F32) -> int:
-    """Position in the history of the item that speaks loudest for item `slot`; -1 where none does."""
-    best, best_value = -1, 0.0
-    for k in range(n):
-        if history[k] < 0:
+def strongest(
+    c: Covisit, r: Readings, history: I32, n: int, items: I32, count: int, coefficient: F32,
+    listed: U8, strength: F32, out: I32,
+) -> None:  # fmt: skip
+    """Fill `out` with the position in the history of the item that speaks loudest for each item; -1 where none does.
+
+    A row is read from end to end, once for all items: that is a quarter of the time that looking each of them up takes.
+
+    Args:
+        items: slots, `count` of them, at most 255.
+        listed: by slot + 1, 0 everywhere, and so again afterwards; strength: scratch.
+    """
+    for j in range(count):
+        listed[items[j] + 1] = j + 1
+        strength[j], out[j] = 0.0, -1
+    for k in range(min(n, r.any_items)):
+        row = history[k]
+        if row < 0:
             continue
-        p = find(c, history[k], slot)
-        if p < 0:
-            continue
-        entry = c.at[history[k]] + p
-        value = coefficient[k, 0] * c.first[entry] + coefficient[k, HALF] * c.second[entry]
-        if value > best_value:
-            best, best_value = k, value
-    return best
+        one, two = coefficient[k, 0], coefficient[k, HALF]
+        for p in range(np.uint64(c.at[row]), np.uint64(c.at[row] + c.n[row])):
+            place = listed[np.uint32(c.keys[p] + 1)]  # what is gone (-1) is in the first cell
+            if place != 0:
+                value = one * c.first[p] + two * c.second[p]
+                if value > strength[place - 1]:
+                    strength[place - 1], out[place - 1] = value, k
+    for j in range(count):
+        listed[items[j] + 1] = 0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F32, F64, I32, I64
+from models.base import F32, F64, I32, I64, U8
 from models.kernels import inner
 from models.online import asymmetric_mf, biased_mf, covisit, covisit_journal, covisit_readings
 from models.online.asymmetric_mf import AsymmetricMF
@@ -82,7 +82,6 @@ class Scratch(NamedTuple):
     base: F32  # [LANES]
     allowed: I32  # [S] the items looked at, and their values
     values: F32
-    work: F32  # [S]
     heap: I32  # [candidates]
     heap_score: F32
     taken: I32  # [candidates] the best of those looked at
@@ -98,6 +97,9 @@ class Scratch(NamedTuple):
     probe: I64  # [2, 100] of the co-visitation
     best: I32  # [k]
     best_score: F32
+    listed: U8  # [1 + S] 0 but while causes are looked for
+    strength: F32  # [k]
+    cause: I32  # [k]
 
 
 class Reranked(NamedTuple):
@@ -119,14 +121,15 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         sums=covisit_readings.new_sums(slots), dense=np.zeros(slots, np.float32),
         history=np.zeros(50, np.int32), coefficient=np.zeros((50, LANES), np.float32),
         base=np.zeros(LANES, np.float32), allowed=np.zeros(slots, np.int32), values=np.zeros(slots, np.float32),
-        work=np.zeros(slots, np.float32), heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
+        heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
         taken=np.zeros(most, np.int32), slots=np.zeros(c, np.int32),
         features=np.zeros((c, features), np.float32), scores=np.zeros(c, np.float32),
         weights=np.zeros(features, np.float32), gradient=np.zeros(features), user=np.zeros(factors, np.float32),
         user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
         logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64),
         best=np.zeros(fixed.k, np.int32),
-        best_score=np.zeros(fixed.k, np.float32),
+        best_score=np.zeros(fixed.k, np.float32), listed=np.zeros(1 + slots, np.uint8),
+        strength=np.zeros(fixed.k, np.float32), cause=np.zeros(fixed.k, np.int32),
     )  # fmt: skip
 
 
@@ -185,7 +188,7 @@ def _best_by_readings(x: Scratch, items: ItemColumns, touched: int, mark: int, k
 
 @inner
 def _best(x: Scratch, items: ItemColumns, n: int, k: int) -> int:
-    return selection.best(x.allowed, x.values, n, items.order, k, x.work, x.heap, x.heap_score, x.taken)
+    return selection.best(x.allowed, x.values, n, items.order, k, x.heap, x.heap_score, x.taken)
 
 
 @inner

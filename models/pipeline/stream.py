@@ -161,6 +161,10 @@ def make_list(
         total += math.exp(x.scores[j] - top)
         x.dense[x.slots[j]] = j
     sources = transformer + 1
+    covisit_readings.strongest(
+        state.covisit, fixed.readings, x.history, n, x.best, filled - explored, x.coefficient, x.listed,
+        x.strength, x.cause,
+    )  # fmt: skip
     for j in range(fixed.k):
         out.scores[row, j] = 0.0
         out.because[row, j] = -1
@@ -180,9 +184,8 @@ def make_list(
         out.source[row, j] = best_source
         if readings <= best_source < readings + lives:
             continue  # it is popular, whatever the user had
-        k = covisit_readings.strongest(state.covisit, x.history, n, slot, x.coefficient)
-        if k >= 0:
-            out.because[row, j] = history[k]
+        if x.cause[j] >= 0:
+            out.because[row, j] = history[x.cause[j]]
 
 
 @inner

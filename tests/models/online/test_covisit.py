@@ -44,8 +44,21 @@ def forget(c: Any, gone: Any) -> Any:
 
 
 @kernel
-def strongest(c: Any, history: Any, n: Any, slot: Any, coefficient: Any) -> Any:
-    return covisit_readings.strongest(c, history, n, slot, coefficient)
+def strongest_kernel(
+    c: Any, r: Any, history: Any, n: Any, items: Any, coefficient: Any, listed: Any, strength: Any, out: Any
+) -> Any:
+    covisit_readings.strongest(c, r, history, n, items, len(items), coefficient, listed, strength, out)
+
+
+def strongest(matrix: Matrix, history: Any, n: int, items: list[int]) -> list[int]:
+    """Position in the history of the loudest item for each of `items`."""
+    listed, out = np.zeros(1 + matrix.in_use, np.uint8), np.zeros(len(items), np.int32)
+    strongest_kernel(
+        matrix.c, matrix.r, history, n, np.array(items, np.int32), matrix.coefficient, listed,
+        np.ones(len(items), np.float32), out,
+    )  # fmt: skip
+    assert not listed.any()
+    return out.tolist()
 
 
 class Matrix:
@@ -231,9 +244,24 @@ def test_the_history_item_that_speaks_loudest_is_found() -> None:
     matrix.learn(20, [4])
     matrix.read([4, 3, 6], np.ones(SLOTS))
     h = np.array([4, 3, 6], np.int32)
-    assert strongest(matrix.c, h, 3, 20, matrix.coefficient) == 1
-    assert strongest(matrix.c, h, 1, 20, matrix.coefficient) == 0
-    assert strongest(matrix.c, h, 3, 50, matrix.coefficient) == -1
+    assert strongest(matrix, h, 3, [50, 20]) == [-1, 1]
+    assert strongest(matrix, h, 1, [20]) == [0]
+
+
+def test_the_loudest_is_that_of_every_item_looked_up(taught: tuple[Matrix, Pairs]) -> None:
+    matrix = taught[0]
+    for _, history, _ in traffic(20, seed=1):
+        matrix.read(history, np.ones(SLOTS))
+        expected = []
+        for item in range(SLOTS):
+            values = [
+                matrix.coefficient[k, 0] * np.float32(w[0]) + matrix.coefficient[k, covisit.HALF] * np.float32(w[1])
+                for k, other in enumerate(history)
+                for w in [matrix.rows(other).get(item, [0.0, 0.0]) if other >= 0 else [0.0, 0.0]]
+            ]
+            expected.append(int(np.argmax(values)) if values and max(values) > 0.0 else -1)
+        h = np.array([*history, -1], np.int32)
+        assert strongest(matrix, h, len(history), list(range(SLOTS))) == expected
 
 
 class TestShedding:

@@ -33,13 +33,18 @@ def offer_all(best: Any, score: Any, values: Any, order: Any) -> Any:
 @kernel
 def best_of(slots: Any, values: Any, order: Any, k: Any, out: Any) -> Any:
     n = len(values)
-    work, heap, score = np.empty(n, np.float32), np.empty(k, np.int32), np.empty(k, np.float32)
-    return selection.best(slots, values, n, order, k, work, heap, score, out)
+    heap, score = np.empty(k, np.int32), np.empty(k, np.float32)
+    return selection.best(slots, values, n, order, k, heap, score, out)
 
 
 @kernel
 def nth(values: Any, n: Any) -> Any:
     return selection.nth(values, n)
+
+
+@kernel
+def kth_highest(values: Any, k: Any) -> Any:
+    return selection.kth_highest(values, len(values), k, np.empty(k, np.float32))
 
 
 def sorted_best(values: list[float], order: list[int], k: int) -> list[int]:
@@ -95,5 +100,6 @@ def test_the_best_are_taken_whole_and_stay_in_their_order(values: list[float], k
 def test_the_nth_is_that_of_the_sorted_values(values: list[int], data: st.DataObject) -> None:
     n = data.draw(st.integers(0, len(values) - 1))
     assert nth(np.array(values, np.float32), n) == sorted(values)[n]
+    assert kth_highest(np.array(values, np.float32), len(values) - n) == sorted(values)[n]
     different = [100 * v + at for at, v in enumerate(values)]
     assert nth(np.array(different, np.uint64), n) == sorted(different)[n]
