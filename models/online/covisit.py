@@ -384,7 +384,9 @@ def needs(settings: CovisitSettings) -> int:
 def row(c: Covisit, slot: int) -> tuple[I32, F32]:
     """A row's neighbours (slots, or GONE) and their weights [n, 2], in the order of arrival."""
     at, n = int(c.at[slot]), int(c.n[slot])
-    return c.keys[at : at + n], np.stack([c.first[at : at + n], c.second[at : at + n]], axis=1)
+    weights = np.empty((n, 2), np.float32)
+    weights[:, 0], weights[:, 1] = c.first[at : at + n], c.second[at : at + n]
+    return c.keys[at : at + n], weights
 
 
 @kernel

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from models.base import F32, I32, U64
 from models.kernels import inner
 
@@ -56,7 +54,7 @@ def _sink(heap: F32, n: int, at: int, value: float) -> None:
 
 
 @inner
-def kth_highest(values: F32, n: int, k: int, heap: F32) -> np.float32:
+def kth_highest(values: F32, n: int, k: int, heap: F32) -> Any:
     """The k-th highest of the first n values, of which there are as many; `heap` [>= k] is scratch.
 
     Where k is far below n nearly all values are compared once, to the root: half the time of `nth`.
@@ -72,9 +70,7 @@ def kth_highest(values: F32, n: int, k: int, heap: F32) -> np.float32:
 
 
 @inner
-def best(
-    slots: I32, values: F32, n: int, order: U64, k: int, heap: I32, heap_score: F32, out: I32
-) -> int:
+def best(slots: I32, values: F32, n: int, order: U64, k: int, heap: I32, heap_score: F32, out: I32) -> int:
     """Fill `out` with the k best of the first n (slot, value); how many they are.
 
     They stand as they stood before; where not all of those that tie for the last places fit, the lower ids come last.

@@ -54,7 +54,15 @@ def _is_cached(known: Known, cached: Cached, slot: int) -> bool:
 
 @kernel
 def survey(
-    known: Known, cached: Cached, row: I32, slots: I32, ts: I64, most: int, first: I32, newest: I64, missing: I32
+    known: Known,
+    cached: Cached,
+    row: I32,
+    slots: I32,
+    ts: I64,
+    most: int,
+    first: I32,
+    newest: I64,
+    missing: I32,
 ) -> int:
     """How many users of the batch are not cached; -1 where one comes out of the order of time or over `most` times.
 

@@ -120,7 +120,7 @@ class UserVectors:
         return (first, newest_ts) if absent == 0 else None
 
     def _replay(self, users: UserTable, missing: I64, every: I64, rows: RowsOf) -> bool:
-        """Whether the missing ones of a batch's users, if they have few stored events, are now cached like the others."""
+        """Whether the missing ones of a batch's users, having few stored events, are now cached like the others."""
         cache = self.cache
         assert cache is not None
         stored = np.minimum(users.columns.seq_n[missing], self.model.reach + 1)

@@ -202,9 +202,12 @@ class UserTable:
         c = self.columns
         n = int(c.seq_n[slot])
         ids_n, recent = int(c.ids_n[slot]), c.ids.shape[1]
-        seen_n = int(c.seen_n[slot])
-        kept = np.arange(max(0, seen_n - self.settings.sequence.seen), seen_n)
-        mask = arena.block_size(max(0, int(c.seen_class[slot]))) - 1
+        seen_n, at = int(c.seen_n[slot]), int(c.seen_at[slot])
+        size = arena.SMALLEST << max(0, int(c.seen_class[slot]))
+        oldest = max(0, seen_n - self.settings.sequence.seen)
+        kept: slice | I64 = slice(at + oldest, at + seen_n)
+        if seen_n > size:  # beyond the end of its block it went on at the beginning
+            kept = at + (np.arange(oldest, seen_n) & (size - 1))
         return pack_row(
             UserRow(
                 events=int(c.n_events[slot]),
@@ -217,7 +220,7 @@ class UserTable:
                 ids_n=ids_n,
                 ids=c.ids[slot, : min(ids_n, recent)],
                 seen_n=seen_n,
-                seen=self.seen[int(c.seen_at[slot]) + (kept & mask)],
+                seen=self.seen[kept],
                 served=c.served[slot],
                 served_popular=c.served_popular[slot],
                 served_frozen=c.served_frozen[slot],

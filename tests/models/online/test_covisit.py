@@ -255,7 +255,8 @@ def test_the_loudest_is_that_of_every_item_looked_up(taught: tuple[Matrix, Pairs
         expected = []
         for item in range(SLOTS):
             values = [
-                matrix.coefficient[k, 0] * np.float32(w[0]) + matrix.coefficient[k, covisit.HALF] * np.float32(w[1])
+                matrix.coefficient[k, 0] * np.float32(w[0])
+                + matrix.coefficient[k, covisit.HALF] * np.float32(w[1])
                 for k, other in enumerate(history)
                 for w in [matrix.rows(other).get(item, [0.0, 0.0]) if other >= 0 else [0.0, 0.0]]
             ]

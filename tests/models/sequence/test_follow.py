@@ -45,7 +45,9 @@ def world() -> tuple[Known, Cached]:
     return known, Cached(stamps, np.array([3, 2, 1, 0]))
 
 
-def surveyed(known: Known, cached: Cached, slots: list[int], ts: list[int]) -> tuple[list[int] | None, Any, Any]:
+def surveyed(
+    known: Known, cached: Cached, slots: list[int], ts: list[int]
+) -> tuple[list[int] | None, Any, Any]:
     """Who is missing, None for a batch that can't be followed; the rows of firsts and their users' newest times."""
     n = len(slots)
     first, newest, missing = np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32)

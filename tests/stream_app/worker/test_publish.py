@@ -162,8 +162,7 @@ def test_it_is_quiet_when_all_has_arrived(make: Any) -> None:
         found = [publisher.quiet]
         await publisher.recommendations([outgoing("a", b"x", 1)], log_append=True)
         found.append(publisher.quiet)
-        while publisher._pending:
-            await asyncio.sleep(0)
+        await publisher._done.wait()
         found.append(publisher.quiet)  # it came back, and is to be sent again
         await publisher.acknowledged()
         return [*found, publisher.quiet]
