@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,18 @@ class Snapshot:
     @property
     def version(self) -> str:
         return self.manifest.version
+
+
+def untaught(
+    config: TransformerSettings, band: int, item_ids: Sequence[str], actions: Sequence[str]
+) -> Snapshot:
+    """A snapshot that was never on disk and has learned nothing: its weights are random."""
+    manifest = Manifest(
+        format=FORMAT, version="untaught", files={}, config=config.model_dump(mode="json"), band=band,
+        scale=(1.0, 5.0), item_ids=list(item_ids), actions=list(actions), cut={}, gate={}, steps=0, refreshes=0,
+    )  # fmt: skip
+    model = CausalTransformer(config, len(item_ids), len(actions), band)
+    return Snapshot(manifest, model.eval().requires_grad_(False))
 
 
 def write(

@@ -103,9 +103,9 @@ async def _run(settings: Settings, build: Build) -> int:
     lock = FolderLock(settings.worker.state_dir)
     try:
         embedded = await asyncio.to_thread(_check_broker, settings) == EMBEDDED_CLUSTER
-        # Compiling holds the interpreter: it is done before there is a lease to lose.
-        await asyncio.to_thread(warm_up, settings)
         load = await asyncio.to_thread(_snapshot_loader, settings)
+        # Compiling holds the interpreter: it is done before there is a lease to lose.
+        await asyncio.to_thread(partial(warm_up, settings, reranked=load is not None))
         metrics = WorkerMetrics()
         lease = Lease(settings.broker.group)
         app = _faust_app(settings, metrics, EMBEDDED_SESSION_S if embedded else SESSION_S)

@@ -10,10 +10,15 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from models.config import ModelSettings
 from stream_app.batch.pipeline import Pipeline
 from stream_app.settings import Settings
 from stream_app.worker.new_recommender import new_recommender
+
+if TYPE_CHECKING:
+    from models.sequence.reranker import Reranker
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +38,19 @@ class _MadeUp:
     timestamp_type: int = 0
 
 
-def warm_up(settings: Settings) -> None:
-    """Take a few made-up events the whole way; when it takes long, the log says why."""
+def warm_up(settings: Settings, *, reranked: bool = False) -> None:
+    """Take a few made-up events the whole way; when it takes long, the log says why.
+
+    Args:
+        reranked: with a Transformer too. Else the first batch after the first snapshot compiles what it needs, for
+            seconds in which nothing is answered.
+    """
     started = time.monotonic()
     patience = threading.Timer(WORTH_TELLING_S, log.info, ["compiling the models: a minute or so, once"])
     patience.daemon = True
     patience.start()
     try:
-        _whole_way(settings)
+        _whole_way(settings, reranked)
     finally:
         patience.cancel()
     took = time.monotonic() - started
@@ -48,17 +58,36 @@ def warm_up(settings: Settings) -> None:
         log.info("the models were compiled in %.0f s; the next start finds them in the cache", took)
 
 
-def _whole_way(settings: Settings) -> None:
+def _whole_way(settings: Settings, reranked: bool) -> None:
     plain = settings.model_copy(
         update={"events": settings.events.model_copy(update={"map": {}, "ts_unit": "ms"})}
     )
     recommender = new_recommender(plain)
     pipeline = Pipeline(plain, recommender, lambda _partition, users: [None] * len(users))
     topic = settings.topics.events[0]
-    event = '{"user_id":"u","item_id":"i%d","type":"rating","value":3,"ts":1}'
-    for start in (0, 3):
-        records = [_MadeUp(topic, n, (event % n).encode()) for n in range(start, start + 3)]
-        pipeline.process(records, received_ms=1.0)
-    pipeline.process(records, received_ms=1.0, lists=False)
+    event = '{"user_id":"u","item_id":"i%d","type":"rating","value":3,"ts":%d}'
+
+    def process(start: int, *, lists: bool = True) -> None:
+        records = [_MadeUp(topic, n, (event % (n, n)).encode()) for n in range(start, start + 3)]
+        pipeline.process(records, received_ms=1000.0, lists=lists)
+
+    process(0)
+    process(3)
+    process(6, lists=False)
+    if reranked:
+        recommender.set_reranker(_reranker(plain.models))
+        for start in (9, 12):  # a user whom it lacks, then one whom it has
+            process(start)
     pipeline.refresh(["u"])
+    recommender.make_room()
     recommender.take_dirty()
+
+
+def _reranker(settings: ModelSettings) -> Reranker:
+    from models.sequence.reranker import Reranker  # which imports torch
+    from models.sequence.snapshot import untaught
+    from models.sequence.transformer import band_for
+
+    config = settings.transformer
+    band = band_for(settings.sequence.length, config.layers)
+    return Reranker(untaught(config, band, ["i0", "i1"], ["rating"]), cached_users=2)
