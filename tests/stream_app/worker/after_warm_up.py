@@ -2,8 +2,8 @@
 
     python -m tests.stream_app.worker.after_warm_up SNAPSHOT_FOLDER
 
-Prints how many signatures the kernels had after the warm-up, and those that have more now. In a process of its own, since
-other tests compile too.
+Prints how many signatures the kernels had after the warm-up, and those that have more now. In a process of its own,
+since other tests compile too.
 """
 
 from __future__ import annotations
