@@ -23,7 +23,8 @@ from models.pipeline.recommender import MAX_BATCH, Recommender
 from stream_app.batch.decode import partition_key
 from stream_app.settings import Settings, load
 from stream_app.store.state import StateStore
-from stream_app.worker.new_recommender import new_recommender, warm_up
+from stream_app.worker.new_recommender import new_recommender
+from stream_app.worker.warm_up import warm_up
 
 ITEMS = 10_000
 START_MS = 1_700_000_000_000

@@ -129,7 +129,9 @@ class WorkerSettings(Section):
     linger_ms: float = Field(
         5.0, ge=0, le=1000, description="time between two fetches at least: tiny batches are dear"
     )
-    commit_s: float = Field(5.0, gt=0, description="events of so long are redone from the log after a crash")
+    commit_s: float = Field(
+        5.0, gt=0, description="events of about so long are redone from the log after a crash"
+    )
     commit_bytes: int = Field(32 << 20, ge=1 << 16, description="about so much is written at once")
     commit_share: Fraction = Field(0.02, description="commits take at most this share of the time")
     one_list_per_event: bool = False

@@ -100,7 +100,8 @@ def best(slots: I32, values: F32, n: int, order: U64, k: int, heap: I32, heap_sc
                 held = push(tied, tied_score, held, slots[i], bound, order)
         for i in range(held):
             out[filled + i] = tied[i]
-    return k
+        filled += held
+    return filled
 
 
 @inner

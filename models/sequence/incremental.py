@@ -210,7 +210,7 @@ class IncrementalEncoder:
 
     def _make_room(self, count: int) -> None:
         """Have `count` free places. To find who was used longest ago takes 1 ms: it is done for more than are needed,
-        but no further than to those of the last two calls."""
+        but not for users who were touched just now."""
         if (need := count - len(self._free)) <= 0:
             return
         held = np.flatnonzero(self._slot != NOWHERE)

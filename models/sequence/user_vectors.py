@@ -7,7 +7,7 @@ Three ways to the same vectors. A user whose keys and values are cached and who 
 advanced one event at a time. Most others are encoded from the stored sequence, together with the new events,
 in one causal pass. Where an event is older than one before it, it is put into the sequence by its time, as
 the table does, and the vector after it is that of the sequence as it then is. A batch that needs the first way
-alone goes it compiled (`models.sequence.follow`), and so does one that lacks a user or two with few stored events.
+alone goes it compiled (`models.sequence.follow`), and so does one whose missing users have few stored events.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def run_demo(overrides: Mapping[str, Any], directory: Path, *, rate: int, limit:
     console = list_view.console()
     prepare(directory)
     with console.status("compiling the kernels (a minute or two, the first time only) …"):
-        warm_up(load(dict(overrides)), reranked=True)
+        warm_up(load({**overrides, "worker.snapshots": directory}))
     dataset = datasets.load(DATA, notify=lambda line: console.print(line, style="dim", markup=False))
     try:
         return asyncio.run(

@@ -42,7 +42,7 @@ from stream_app.worker.lease import (
 )
 from stream_app.worker.new_recommender import new_recommender
 from stream_app.worker.snapshots import SnapshotLoader
-from stream_app.worker.warm_up import warm_up
+from stream_app.worker.warm_up import loads_snapshots, warm_up
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ async def _run(settings: Settings, build: Build) -> int:
         embedded = await asyncio.to_thread(_check_broker, settings) == EMBEDDED_CLUSTER
         load = await asyncio.to_thread(_snapshot_loader, settings)
         # Compiling holds the interpreter: it is done before there is a lease to lose.
-        await asyncio.to_thread(partial(warm_up, settings, reranked=load is not None))
+        await asyncio.to_thread(warm_up, settings)
         metrics = WorkerMetrics()
         lease = Lease(settings.broker.group)
         app = _faust_app(settings, metrics, EMBEDDED_SESSION_S if embedded else SESSION_S)
@@ -212,10 +212,8 @@ def _credentials(broker: BrokerSettings) -> CredentialsT | None:
 
 
 def _snapshot_loader(settings: Settings) -> LoadSnapshot | None:
-    """None where no snapshot is ever loaded: torch stays out of the process then."""
-    if settings.worker.snapshots is None or not settings.models.transformer.enabled:
-        return None
-    return SnapshotLoader(settings)
+    """None where no snapshot is ever loaded."""
+    return SnapshotLoader(settings) if loads_snapshots(settings) else None
 
 
 def _check_broker(settings: Settings) -> str:

@@ -57,8 +57,9 @@ class Ingest(faust.Service):
     5. Publish lists and dead letters; their acknowledgements are awaited before the next commit, not before
        the next batch (`publish`).
     6. Commit: one batch with every dirty row, the models' figures and the next offset of every partition
-       (`state`). Due after `worker.commit_s` or `worker.commit_bytes`, at most `worker.commit_share` of the
-       time. What lies between two commits is redone from the log after a crash.
+       (`state`). Due after `worker.commit_s`, then in the next moment without a list under way, but half a
+       second later at most; or after `worker.commit_bytes`; at most `worker.commit_share` of the time. What
+       lies between two commits is redone from the log after a crash.
     7. Commit to Kafka under the group's name: advisory, for lag tools.
     8. On anything unexpected: write nothing, stop with a clear message, let the supervisor restart. A marker
        names the batch; after `worker.restarts_before_bisect` restarts on the same one it is gone through

@@ -136,6 +136,8 @@ class Publisher:
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_queued(), name="publisher")
             self._sending.add_done_callback(lambda _: self._done.set())
+        if self._sending.done():
+            self._sending.result()  # what ended it: nothing that is queued now would ever arrive
         for one in outgoing:
             if self._pending >= MAX_PENDING:
                 await self._done.wait()

@@ -100,7 +100,7 @@ class Session:
             self._moved = True
             await self.commit()  # the topics' ids and where reading began, before anything is learned
         while go_on():
-            await self._turn()
+            await self._turn(go_on)
 
     async def finish(self) -> None:
         """A last commit, told to Kafka too."""
@@ -112,7 +112,7 @@ class Session:
         """Let go of what was read and not worked on."""
         await self._ahead.close()
 
-    async def _turn(self) -> None:
+    async def _turn(self, go_on: Callable[[], bool]) -> None:
         await self._between.apply()
         if self._followers.paused:
             if self._commit_is_due():
@@ -123,6 +123,9 @@ class Session:
             # Here, and not right after a batch: its lists were acknowledged while the next one was waited for.
             if self._commit_is_due():
                 await self.commit()
+                if not go_on():  # it may have waited long, for a broker that was away
+                    self.backlog[:0] = batch.records
+                    return
             if batch.records:
                 await self._process(batch)
             if self._between.refresh_is_due and self._lag() <= self._worker.batch_events:
@@ -237,8 +240,10 @@ class Session:
         if not self._moved or now < self._not_before:
             return False
         since = now - self._committed_at
-        if since >= self._worker.commit_s:
-            return self._publisher.quiet or since >= self._worker.commit_s + PATIENCE_S
+        if since >= self._worker.commit_s + PATIENCE_S:
+            return True
+        if since >= self._worker.commit_s and self._publisher.quiet:
+            return True
         return bool(self._pipeline.recommender.dirty_bytes >= self._worker.commit_bytes)
 
     async def commit(self, *, whole: bool = False) -> None:

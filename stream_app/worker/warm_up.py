@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.config import ModelSettings
+from models.config import TransformerSettings
 from stream_app.batch.pipeline import Pipeline
 from stream_app.settings import Settings
 from stream_app.worker.new_recommender import new_recommender
@@ -38,19 +38,18 @@ class _MadeUp:
     timestamp_type: int = 0
 
 
-def warm_up(settings: Settings, *, reranked: bool = False) -> None:
+def warm_up(settings: Settings) -> None:
     """Take a few made-up events the whole way; when it takes long, the log says why.
 
-    Args:
-        reranked: with a Transformer too. Else the first batch after the first snapshot compiles what it needs, for
-            seconds in which nothing is answered.
+    With a Transformer where snapshots are loaded: else the first batch after the first one would compile what it needs,
+    for seconds in which nothing is answered.
     """
     started = time.monotonic()
     patience = threading.Timer(WORTH_TELLING_S, log.info, ["compiling the models: a minute or so, once"])
     patience.daemon = True
     patience.start()
     try:
-        _whole_way(settings, reranked)
+        _whole_way(settings)
     finally:
         patience.cancel()
     took = time.monotonic() - started
@@ -58,7 +57,7 @@ def warm_up(settings: Settings, *, reranked: bool = False) -> None:
         log.info("the models were compiled in %.0f s; the next start finds them in the cache", took)
 
 
-def _whole_way(settings: Settings, reranked: bool) -> None:
+def _whole_way(settings: Settings) -> None:
     plain = settings.model_copy(
         update={"events": settings.events.model_copy(update={"map": {}, "ts_unit": "ms"})}
     )
@@ -74,8 +73,8 @@ def _whole_way(settings: Settings, reranked: bool) -> None:
     process(0)
     process(3)
     process(6, lists=False)
-    if reranked:
-        recommender.set_reranker(_reranker(plain.models))
+    if loads_snapshots(settings):
+        recommender.set_reranker(_small_reranker())
         for start in (9, 12):  # a user whom it lacks, then one whom it has
             process(start)
     pipeline.refresh(["u"])
@@ -83,11 +82,15 @@ def _whole_way(settings: Settings, reranked: bool) -> None:
     recommender.take_dirty()
 
 
-def _reranker(settings: ModelSettings) -> Reranker:
+def loads_snapshots(settings: Settings) -> bool:
+    """Whether a worker with these settings ever re-ranks; where not, torch stays out of its process."""
+    return settings.worker.snapshots is not None and settings.models.transformer.enabled
+
+
+def _small_reranker() -> Reranker:
+    """Kernels are compiled for types; what they work on may be of any size."""
     from models.sequence.reranker import Reranker  # which imports torch
     from models.sequence.snapshot import untaught
-    from models.sequence.transformer import band_for
 
-    config = settings.transformer
-    band = band_for(settings.sequence.length, config.layers)
-    return Reranker(untaught(config, band, ["i0", "i1"], ["rating"]), cached_users=2)
+    config = TransformerSettings(d_model=8, layers=1, heads=1)
+    return Reranker(untaught(config, 4, ["i0", "i1"], ["rating"]), cached_users=2)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from models.base import ACCEPTED, DUPLICATE, LATE, EventBatch
 from models.config import ModelSettings, SequenceSettings
 from models.state.sequences import HISTORY, Histories
+from models.state.user_rows import unpack_row
 from models.state.users import UserTable
 
 LENGTH, IDS = 6, 4
@@ -131,6 +132,21 @@ def test_a_user_who_left_memory_goes_on_from_the_row(rows: list[Row], more: list
     slot = [went.slot(user) for user in "abc"]
     advance(stayed, more), advance(went, [(slot[u], i, a, t, e) for u, i, a, t, e in more])
     assert [went.row(slot[u]) for u in range(3)] == [stayed.row(u) for u in range(3)]
+
+
+@pytest.mark.parametrize("count", [0, 7, 100, 110, 130, 300])
+def test_a_row_has_the_items_seen_last_wherever_they_lie_in_their_block(count: int) -> None:
+    stayed, went = table_of("a"), table_of("a")
+    for table in (stayed, went):
+        advance(table, [(0, item, 1, item, 0) for item in range(count)])
+    saved = went.row(0)
+    assert unpack_row(saved).seen.tolist() == list(range(max(0, count - 100), count))
+    went.mark_clean()
+    assert went.evict(1) == 1
+    slot = went.admit("a", 0, saved)
+    more = [(item, 1, item, 0) for item in range(count, count + 40)]
+    advance(stayed, [(0, *event) for event in more]), advance(went, [(slot, *event) for event in more])
+    assert went.row(slot) == stayed.row(0)
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(0, 0), (1000, 0), (1001, 1), (3_600_000, 1), (3_600_001, 2)])

@@ -53,8 +53,9 @@ def trained(settings: Settings, pipeline: Pipeline, records: list[Read]) -> Trai
 
 
 def main() -> None:
-    folder, settings = Path(sys.argv[1]), load({"models.sequence.length": 20})
-    warm_up(settings, reranked=True)
+    folder = Path(sys.argv[1])
+    settings = load({"models.sequence.length": 20, "worker.snapshots": str(folder.parent)})
+    warm_up(settings)
     before = signatures()
     recommender = new_recommender(settings)
     pipeline = Pipeline(settings, recommender, lambda _partition, users: [None] * len(users))

@@ -40,6 +40,9 @@ class World:
     offsets: dict[tuple[str, int], int] = field(default_factory=lambda: {("events", 0): 0})
     paused: bool = False
     owes_rows: bool = False
+    has_lease: bool = True
+    in_hand: bool = False
+    left_behind: list[Any] = field(default_factory=list)
     whole: list[bool] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
     polled_at: list[float] = field(default_factory=list)
@@ -84,7 +87,9 @@ class World:
     async def poll(self, limit: int) -> list[Any]:
         self.limits.append(limit)
         self.polled_at.append(time.monotonic())
-        return self.batches.pop(0) if self.batches else []
+        records = self.batches.pop(0) if self.batches else []
+        self.in_hand = bool(records)
+        return records
 
     def decode(self, records: Sequence[Any], received_ms: float) -> Any:
         self.events.append(("decoded", [r.offset for r in records]))
@@ -92,6 +97,7 @@ class World:
 
     def process(self, records: Sequence[Any], **options: Any) -> Processed:
         self.options.append(options)
+        self.in_hand = False
         if any(map(self.breaks, records)):
             raise ZeroDivisionError("a model broke")
         taken = min(len(records), self.left)
@@ -103,10 +109,14 @@ class World:
         self.events.append("sent")
 
     async def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        self.in_hand = False
         self.events += [("dead", letter.record.offset, letter.reason) for letter in letters]
 
     async def acknowledged(self) -> None:
         self.events.append("acknowledged")
+
+    async def lose_the_lease(self) -> None:
+        self.has_lease = False
 
     def take_dirty(self, *, whole: bool) -> str:
         self.whole.append(whole)
@@ -145,11 +155,13 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
         def go_on() -> bool:
             nonlocal turns
             turns += 1
-            return (bool(world.batches) or one.reads_ahead) and turns < 20
+            left = bool(world.batches) or one.reads_ahead or world.in_hand
+            return world.has_lease and left and turns < 20
 
         await one.work(go_on)
         await one.finish()
         await one.close()
+        world.left_behind = one.backlog
 
     asyncio.run(work())
     return world.events
@@ -205,6 +217,23 @@ def test_a_commit_that_is_due_waits_for_a_quiet_moment_but_not_for_long(
     world = World([[record(0)], [record(1)], []])
     world.publisher.quiet = False
     assert ("committed", 1) in run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+
+
+def test_a_batch_that_a_long_commit_has_kept_waiting_is_left_where_work_has_ended(tmp_path: Path) -> None:
+    world = World([[record(0)], [record(1)]])
+    world.publisher.acknowledged = world.lose_the_lease
+    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+    assert [event for event in events if event[0] in ("learned", "committed")] == [
+        ("learned", [0]), ("committed", 1),
+    ]  # fmt: skip
+    assert [one.offset for one in world.left_behind] == [1]
+
+
+def test_enough_dirty_bytes_wait_for_no_quiet_moment(tmp_path: Path) -> None:
+    world = World([[record(0)], [record(1)]], dirty=1 << 20)
+    world.publisher.quiet = False
+    options = {"worker__commit_s": 1e-9, "worker__commit_bytes": 1 << 20, "worker__commit_share": 1.0}
+    assert ("committed", 1) in run(world, tmp_path, **options)
 
 
 def test_a_commit_comes_before_the_batch_that_was_read_meanwhile(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_short_start_says_nothing(
 def test_what_comes_after_it_compiles_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.stream_app.worker.after_warm_up", str(tmp_path / "snapshot")],
-        cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     known, new = json.loads(done.stdout.splitlines()[-1])
