@@ -114,8 +114,8 @@ class UserVectors:
         known, cached = _known(users), Cached(self._stamps, cache.place)
         absent = survey(known, cached, self._row, slots, ts, ROUNDS, first, newest_ts, missing)
         if absent > 0:
-            others = slots[first == np.arange(len(slots))].astype(np.int64)
-            if self._replay(users, missing[:absent].astype(np.int64), others, rows):
+            every = slots[first == np.arange(len(slots))].astype(np.int64)
+            if self._replay(users, missing[:absent].astype(np.int64), every, rows):
                 absent = 0
         return (first, newest_ts) if absent == 0 else None
 
