@@ -26,20 +26,25 @@ class Update(msgspec.Struct):
     sources: dict[str, int]
     reason: str
     models: dict[str, str]
+    published_ts: int
+    latency_ms: float
 
 
 @dataclass(slots=True)
 class Log:
-    """Append times (ms) of events and of the records that covered them."""
+    """When events were appended, received by the worker, and covered: the covering record's sending and append (ms)."""
 
     appended: list[int] = field(default_factory=list)
     covered: list[int] = field(default_factory=list)
+    received: list[float] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
     updates: list[tuple[int, str, bool, int]] = field(default_factory=list)
     uncovered: int = 0
 
     def figures(self, start: int, stop: int) -> dict[str, Any]:
         """Of the events appended in [start, stop), both in ms."""
         appended, covered = np.array(self.appended), np.array(self.covered)
+        received, sent = np.array(self.received), np.array(self.sent)
         inside = (appended >= start) & (appended < stop)
         ages = (covered - appended)[inside]
         made = [update for update in self.updates if start <= update[0] < stop]
@@ -52,6 +57,14 @@ class Log:
             "reranked_share": round(sum(update[2] for update in lists) / max(len(lists), 1), 5),
             "records_by_reason": dict(kinds),
             "freshness_ms": record.quantiles(ages.tolist()),
+            "stages_ms": {
+                name: record.quantiles((later - earlier)[inside].tolist())
+                for name, earlier, later in (
+                    ("append to receipt", appended, received),
+                    ("receipt to sending", received, sent),
+                    ("sending to append", sent, covered),
+                )
+            },
             "freshness_p99_by_10_s": [
                 round(float(np.quantile(part, 0.99)), 1)
                 for at in range(start, stop, 10_000)
@@ -85,6 +98,8 @@ async def read(address: str, events: str, recommendations: str, partitions: int)
             while pending and pending[0][0] <= reach:
                 log.appended.append(pending.popleft()[1])
                 log.covered.append(answer.timestamp)
+                log.received.append(update.published_ts - update.latency_ms)
+                log.sent.append(update.published_ts)
                 n += 1
             log.updates.append((answer.timestamp, update.reason, bool(update.models), n))
         log.uncovered += sum(map(len, waiting.values()))

@@ -87,9 +87,9 @@ def _follow(
     with urllib.request.urlopen(page) as reply:
         text = reply.read().decode()
     process = psutil.Process(child.pid)
-    commits, commit_ms, commit_bytes = (
-        _figure(text, name)
-        for name in ("headrace_commit_ms_count", "headrace_commit_ms_sum", "headrace_commit_bytes_total")
+    commits, held_ms, write_ms, commit_bytes = (
+        _figure(text, f"headrace_commit_{name}")
+        for name in ("ms_count", "ms_sum", "write_ms_sum", "bytes_total")
     )
     return {
         "until_first_figures_s": round(first_at - started, 2),
@@ -97,7 +97,8 @@ def _follow(
         "cpu_s": round(sum(process.cpu_times()[:2]), 2),
         "memory_mb": round(process.memory_info().rss / 2**20),
         "commits_before_the_last": int(commits),
-        "ms_per_commit": round(commit_ms / max(commits, 1), 1),
+        "ms_per_commit": round((held_ms + write_ms) / max(commits, 1), 1),
+        "ms_events_wait_per_commit": round(held_ms / max(commits, 1), 1),
         "kb_per_commit": round(commit_bytes / max(commits, 1) / 1024, 1),
     }
 

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 
 from benchmarks import topics_filled
 
-TICK_S = 0.002
+TICK_S = 0.005
 
 
 async def produce(

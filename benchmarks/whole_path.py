@@ -190,7 +190,7 @@ class Watch:
         wall = time.time() - started
         used = {name: round(100 * (now - cpu[name]) / wall, 1) for name, now in self._cpu().items()}
         last = read_sample(self.page)
-        commits = _commits(self.page)
+        commits, held, written = (now - then for now, then in zip(_commits(self.page), before, strict=True))
         return {
             "started": sent["ended"] - sent["s"],
             "sent": sent["sent"],
@@ -200,7 +200,11 @@ class Watch:
             "lag_by_5_s": lags,
             "swaps": (last.swaps if last else 0) - (first.swaps if first else 0),
             "hr@10": last.hr if last else None,
-            "commits": {"n": commits[1] - before[1], "mean_ms": _mean(commits, before)},
+            "commits": {
+                "n": commits,
+                "mean_ms_held_up": round(held / max(commits, 1), 1),
+                "mean_ms_written": round(written / max(commits, 1), 1),
+            },
         }
 
     def _cpu(self) -> dict[str, float]:
@@ -221,14 +225,12 @@ def _shedding(page: str) -> float:
     return _value(page, "headrace_shedding")
 
 
-def _commits(page: str) -> tuple[float, float]:
-    """Milliseconds that commits took so far, and how many there were."""
-    return _value(page, "headrace_commit_ms_sum"), _value(page, "headrace_commit_ms_count")
-
-
-def _mean(now: tuple[float, float], then: tuple[float, float]) -> float | None:
-    n = now[1] - then[1]
-    return round((now[0] - then[0]) / n, 1) if n else None
+def _commits(page: str) -> tuple[float, float, float]:
+    """How many commits there were, for how many ms they held events up, and how many they were written beside them."""
+    count, held, written = (
+        _value(page, f"headrace_commit_{name}") for name in ("ms_count", "ms_sum", "write_ms_sum")
+    )
+    return count, held, written
 
 
 def _echo(broker: Broker, rate: float, wanted: bool) -> dict[str, Any] | None:

@@ -33,6 +33,7 @@ class ContentBased(Model):
     """TF-IDF and given embeddings, cosine with a rating-weighted profile (Salton and Buckley 1988)."""
 
     name = "content"
+    uses_content = True
     Settings: ClassVar[type[Section]] = ContentSettings
     settings: ContentSettings
 

@@ -1,8 +1,9 @@
 """A model of the family as a snapshot: itself, and what its codes stand for; checked whole before it is used.
 
 In: a model with the ids of its users and items. Out: a folder with a manifest that says which model of the family it
-is, and in `model/` what `models.family.storage` writes; its manifest's SHA-256 is what a snapshot is announced with,
-and it vouches for the rest. Never pickle.
+is, in `model/` what `models.family.storage` writes, and in `content/` what the model knew of items beside the events:
+who scores with it need not have the catalogue. The manifest's SHA-256 is what a snapshot is announced with, and it
+vouches for the rest. Never pickle.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from models.durable import ASIDE, sync_folder, write_durably
 from models.family import storage
-from models.family.contract import Model
+from models.family.contract import Content, Model
 from models.sequence.snapshot import MANIFEST, SnapshotError
 
 FORMAT = 1
 MODEL = "model"
+CONTENT = "content"
+TOKENS, VECTORS = "tokens.json", "vectors.safetensors"
 MAX_MANIFEST_BYTES = 2 << 30
 
 
@@ -35,6 +41,7 @@ class FamilyManifest(msgspec.Struct, kw_only=True, frozen=True):
         actions: event types that the model learned from, by their code.
         cut: next offset of each topic-partition: what the model may have seen.
         refreshes, trained_to: how often it was trained, and up to which event.
+        content: file of `content/` → SHA-256; empty for a model without.
     """
 
     format: int = FORMAT
@@ -47,6 +54,7 @@ class FamilyManifest(msgspec.Struct, kw_only=True, frozen=True):
     cut: dict[str, int]
     refreshes: int
     trained_to: int
+    content: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,9 @@ def write(folder: Path, model: Model, manifest: Mapping[str, object]) -> str:
     aside.mkdir()
     storage.save_model(model, aside / MODEL)
     own = hashlib.sha256((aside / MODEL / storage.MANIFEST).read_bytes()).hexdigest()
-    whole = msgspec.convert({**manifest, "family": model.name, "model": own}, FamilyManifest)
+    described = _write_content(aside / CONTENT, model.content)
+    about = {**manifest, "family": model.name, "model": own, "content": described}
+    whole = msgspec.convert(about, FamilyManifest)
     content = msgspec.json.encode(whole)
     write_durably(aside / MANIFEST, content)
     if folder.exists():
@@ -115,9 +125,46 @@ def read(folder: Path, sha256: str | None = None) -> FamilySnapshot:
             f"snapshot {folder}: {MANIFEST} is of another format, or of another model than lies there"
         )
     try:
-        model = storage.load_model(folder / MODEL)
+        known = _read_content(folder / CONTENT, manifest.content)
+        model = storage.load_model(folder / MODEL, known)
     except storage.StoredModelError as error:
         raise SnapshotError(f"snapshot {folder}: {error}") from error
     if model.n_items > len(manifest.item_ids) or model.n_users > len(manifest.user_ids):
         raise SnapshotError(f"snapshot {folder}: {MANIFEST} names fewer users or items than the model has")
     return FamilySnapshot(manifest, model)
+
+
+def _write_content(folder: Path, content: Content | None) -> dict[str, str]:
+    """Write what a model knows of items; the SHA-256 of each file."""
+    if content is None:
+        return {}
+    folder.mkdir()
+    files = {TOKENS: msgspec.json.encode(content.tokens)}
+    if content.vectors is not None:
+        files[VECTORS] = save({"vectors": np.ascontiguousarray(content.vectors, np.float32)})
+    for name, data in files.items():
+        write_durably(folder / name, data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def _read_content(folder: Path, digests: Mapping[str, str]) -> Content | None:
+    if not digests:
+        return None
+    files = {}
+    for name in (TOKENS, VECTORS):
+        if name not in digests:
+            continue
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise SnapshotError(
+                f"snapshot {folder.parent}: {error.filename} can't be read: {error.strerror}"
+            ) from error
+        if hashlib.sha256(files[name]).hexdigest() != digests[name]:
+            raise SnapshotError(f"snapshot {folder.parent}: {CONTENT}/{name} is damaged or half-written")
+    try:
+        tokens = msgspec.json.decode(files[TOKENS], type=list[list[str]])
+        vectors = load(files[VECTORS])["vectors"] if VECTORS in files else None
+    except (KeyError, msgspec.MsgspecError, SafetensorError) as error:
+        raise SnapshotError(f"snapshot {folder.parent}: {CONTENT} is of another format ({error})") from error
+    return Content(tokens, vectors)

@@ -2,7 +2,8 @@
 
 In: the event log, the number of the first event that is new since the last refresh. Out: a model to take a snapshot of.
 The first refresh is a `fit` of all events held, each later one a `partial_fit` of what is new; only events that teach
-positively are learned. Never reads a clock or decides when to train.
+positively are learned. A model that learns from content knows what the catalogue said at its last refresh. Never reads
+a clock or decides when to train.
 
 Codes are this trainer's own, given at first sight and never used again: the log gives those of forgotten ids to others.
 """
@@ -19,6 +20,7 @@ import torch
 from models.base import I32, Bool
 from models.family import snapshot
 from models.family.contract import Interactions
+from models.family.descriptions import Description, content_of
 from models.family.registry import make, model_class
 from models.sequence.snapshot import SnapshotError
 from models.training.checkpoint import CheckpointError
@@ -48,6 +50,16 @@ class FamilyTrainer:
         self.refreshes = self.trained_to = 0
         self._items: dict[str, int] = {}
         self._users: dict[str, int] = {}
+        self._known: Mapping[str, Description] = {}
+
+    @property
+    def uses_content(self) -> bool:
+        """Whether it is of use to `describe` items."""
+        return self.model.uses_content
+
+    def describe(self, known: Mapping[str, Description]) -> None:
+        """What the catalogue says now; the next refresh learns with it, of items without events too."""
+        self._known = known if self.uses_content else {}
 
     def refresh(
         self,
@@ -64,14 +76,15 @@ class FamilyTrainer:
         if stop is not None and stop():
             raise InterruptedTrainingError(f"training stopped before refresh {self.refreshes}")
         torch.set_num_threads(self.threads)
+        anew = not self._describe_items() or not self.refreshes
         arrived = log.arrived()
         erased = np.array([name == ERASED or name is None for name in arrived.users], np.bool_)
         some = (arrived.weight > 0) & ~erased[arrived.user]
-        if self.refreshes:
+        if not anew:
             some[: max(new_from - arrived.first, 0)] = False
         events = self._interactions(arrived, some, log.actions)
         if len(events):
-            (self.model.partial_fit if self.refreshes else self.model.fit)(events)
+            (self.model.fit if anew else self.model.partial_fit)(events)
             self.refreshes += 1
         held = {name for name in arrived.users if name}
         self._forget([name for name in self._users if name not in held])
@@ -113,6 +126,30 @@ class FamilyTrainer:
         self.refreshes, self.trained_to = manifest.refreshes, manifest.trained_to
         self._items = {name: code for code, name in enumerate(self.item_ids)}
         self._users = {name: code for code, name in enumerate(self.user_ids) if name}
+
+    def _describe_items(self) -> bool:
+        """Give the model what the catalogue says; whether what it has learned goes with that."""
+        if not self._known:
+            return True
+        for name in self._known:
+            self._item(name)
+        content = content_of(self.item_ids, self._known)
+        old = self.model
+        new = make(old.name, old.settings.model_dump(), seed=old.seed, content=content)
+        self.model = new
+        if not self.refreshes:
+            return False
+        new.n_users, new.n_items = old.n_users, max(old.n_items, new.n_items)
+        try:
+            new.restore(old.arrays())
+        except ValueError:  # there was no content before, or embeddings of another length
+            return False
+        return True
+
+    def _item(self, name: str) -> None:
+        if name not in self._items:
+            self._items[name] = len(self.item_ids)
+            self.item_ids.append(name)
 
     def _interactions(self, arrived: Arrived, some: Bool, actions: Sequence[str]) -> Interactions:
         kinds = np.array([self._action(name) for name in actions], np.int32)

@@ -109,6 +109,7 @@ class TwoTower(ProductModel):
     """A user tower over the history, an item tower over id and content (Huang et al. 2013, Yi et al. 2019)."""
 
     name = "two-tower"
+    uses_content = True
     Settings: ClassVar[type[Section]] = TwoTowerSettings
     settings: TwoTowerSettings
     network: TwoTowerNetwork

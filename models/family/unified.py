@@ -122,6 +122,7 @@ class Unified(ProductModel):
     """Causal attention over all kinds of events, item vectors of id and content, three tasks (see the module)."""
 
     name = "unified"
+    uses_content = True
     Settings: ClassVar[type[Section]] = UnifiedSettings
     settings: UnifiedSettings
     network: UnifiedNetwork

@@ -158,7 +158,7 @@ class Recommender:
     ) -> None:
         self.settings = settings
         self.seed = seed
-        self.catalogue = Catalogue(settings.max_items)
+        self.catalogue = Catalogue(settings.max_items, takes_unmet=settings.policy.exploration > 0)
         self.users = UserTable(settings)
         self.actions = Actions(weights or {}, default_weight)
         self._fixed = _fixed(settings, scale, seed)
@@ -361,6 +361,7 @@ class Recommender:
     @property
     def dirty_bytes(self) -> int:
         """About what a commit would write."""
+        self._fit()
         flags = self.catalogue.columns.dirty
         width = 4 * self.settings.asymmetric_mf.factors
         rows = self._row_bytes(flags)
@@ -382,6 +383,7 @@ class Recommender:
             whole: with every co-visitation row that changed. Else with a part of them and, for the others, what they
                 learned, where that is less (`models.online.covisit_journal`); a whole one writes them all.
         """
+        self._fit()
         delta = Delta(users=list(self.users.dirty()))
         for number in self.catalogue.removed:
             delta.items.extend((item_rows.key(kind, number), None) for kind in (b"i", b"h", b"y", b"c"))

@@ -120,7 +120,7 @@ class Backtest:
                 InlineRefresher,  # torch is loaded where it is used
             )
 
-            self.refresher = InlineRefresher(settings, seed, self.recommender)
+            self.refresher = InlineRefresher(settings, seed, self.recommender, dataset)
         features = self.batches.features()
         self.scorer = Prequential(
             len(dataset.user_ids),

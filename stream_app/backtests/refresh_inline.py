@@ -15,8 +15,10 @@ import numpy as np
 from models.base import I64, EventBatch
 from models.pipeline.recommender import Recommender
 from models.training.event_log import EventLog
+from models.training.train import Trainer
 from producers.columns import Dataset
 from stream_app.backtests.report import Refresh
+from stream_app.evaluation.item_features import descriptions
 from stream_app.settings import Settings
 from stream_app.training import ranker
 from stream_app.training.refresher import budget, interval
@@ -26,11 +28,13 @@ from stream_app.training.trainer import pick_device
 class InlineRefresher:
     """The trainer's history, weights and schedule."""
 
-    def __init__(self, settings: Settings, seed: int, recommender: Recommender) -> None:
+    def __init__(self, settings: Settings, seed: int, recommender: Recommender, dataset: Dataset) -> None:
         self.settings, self.recommender = settings, recommender
         self.events = EventLog(settings.trainer.history_events)
         self.device = pick_device(settings.trainer.device)
         self.trainer = ranker.make_trainer(settings, seed, self.device)
+        if not isinstance(self.trainer, Trainer) and self.trainer.uses_content:
+            self.trainer.describe(descriptions(dataset))
         self.log: list[Refresh] = []
         self.due = interval(settings, 0)
         self._new_from = 0

@@ -5,16 +5,14 @@ In: a `Dataset`. Out: arrays and lists with a row an item code. Never looks at a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from models.base import F64
 from models.family.contract import Content
+from models.family.descriptions import Description, content_of, tokens_of
 from producers.columns import Dataset
-
-WORD = re.compile(r"[^\W_]+")
 
 
 def category_features(dataset: Dataset) -> F64 | None:
@@ -32,18 +30,12 @@ def category_features(dataset: Dataset) -> F64 | None:
     return features
 
 
-def content(dataset: Dataset, codes: Sequence[int]) -> Content | None:
-    """Words of the title, lower-cased, and categories, of these item codes; None where nothing is known of any item.
+def descriptions(dataset: Dataset) -> dict[str, Description]:
+    """What the data set says of its items: titles and categories."""
+    rows = dataset.items.select("item_id", "title", "categories").iter_rows()
+    return {item_id: Description(tokens_of(title, categories=kinds or ())) for item_id, title, kinds in rows}
 
-    A category is one token, marked as one, so that a film called "Drama" is not taken for a drama.
-    """
-    frame = dataset.items
-    of_item = {
-        item_id: [
-            *(word.lower() for word in WORD.findall(title or "")),
-            *(f"category:{name.lower()}" for name in categories or []),
-        ]
-        for item_id, title, categories in frame.select("item_id", "title", "categories").iter_rows()
-    }
-    tokens = [of_item.get(dataset.item_ids[code], []) for code in codes]
-    return Content(tokens) if any(tokens) else None
+
+def content(dataset: Dataset, codes: Sequence[int]) -> Content | None:
+    """The descriptions of these item codes as a model takes them; None where nothing is known of any item."""
+    return content_of([dataset.item_ids[code] for code in codes], descriptions(dataset))

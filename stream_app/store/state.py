@@ -69,6 +69,7 @@ class StateStore:
         self.before_users: Callable[[], None] = lambda: None
         self._families: dict[str, Rdict] = {}
         self._handles: dict[str, Any] = {}
+        self._on_the_way: dict[tuple[int, str], bytes | None] = {}
 
     @classmethod
     def open(cls, directory: Path, settings: Settings, *, lock: FolderLock | None = None) -> Self:
@@ -131,12 +132,16 @@ class StateStore:
         return Identity(int(schema), msgspec.json.decode(stored or b"{}"))
 
     def load_users(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
-        """The rows of these users in one multi-get; None where there is none."""
+        """The rows of these users in one multi-get; None where there is none. What is announced counts as written."""
         self.before_users()
+        on_the_way = self._on_the_way  # before the database: a write may end in between
         family = self._families.get(f"p{partition}")
         if family is None:
             return [None] * len(user_ids)
         rows: list[bytes | None] = family.get([user_id.encode() for user_id in user_ids])
+        if on_the_way:
+            found = zip(user_ids, rows, strict=True)
+            rows = [on_the_way.get((partition, user_id), row) for user_id, row in found]
         return rows
 
     def partitions(self) -> list[int]:
@@ -167,6 +172,10 @@ class StateStore:
                 with explained(self.directory):
                     self._db.create_column_family(f"p{number}", family_options())
                 self._attach(f"p{number}")
+
+    def announce(self, changes: Changes) -> None:
+        """These changes are about to be committed, by whichever thread: their users are loaded as they will be."""
+        self._on_the_way = {(partition, user_id): row for partition, user_id, row in changes.users}
 
     def commit(
         self,
@@ -210,6 +219,7 @@ class StateStore:
             self._put_identity(batch, self._adopted)
         size = batch.size_in_bytes()
         self._write(batch)
+        self._on_the_way = {}
         self._adopted = None
         self.offsets.update(offsets)
         self.topic_ids.update(topic_ids or {})

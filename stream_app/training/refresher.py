@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 
 from models.durable import write_durably
+from models.family.descriptions import Description
 from models.training.event_log import EventLog
 from models.training.train import Trainer
 from stream_app.batch.careful import ERASE
@@ -105,6 +106,17 @@ class Refresher:
         if (folder / "refresher.json").is_file():
             saved = msgspec.json.decode((folder / "refresher.json").read_bytes(), type=_Saved)
         return cls(settings, log, trainer, saved, now)
+
+    @property
+    def uses_content(self) -> bool:
+        """Whether the model learns from what the catalogue says of items."""
+        return not isinstance(self.trainer, Trainer) and self.trainer.uses_content
+
+    def describe(self, known: Mapping[str, Description]) -> None:
+        """What the catalogue says now, for the next training; not while one is under way."""
+        assert not self._training, "a refresh is under way"
+        if not isinstance(self.trainer, Trainer):
+            self.trainer.describe(known)
 
     @property
     def pending(self) -> Cut | None:

@@ -29,6 +29,7 @@ from stream_app.brokers.connection import BrokerUnreachableError
 from stream_app.errors import EXIT_OK, HeadraceError, UsageError
 from stream_app.events import Manifest
 from stream_app.settings import Settings
+from stream_app.training.descriptions import read_descriptions
 from stream_app.training.event_feed import EventFeed
 from stream_app.training.judging import Cut, Verdict
 from stream_app.training.model_versions import NAME, ModelsView, take_version
@@ -184,6 +185,8 @@ class TrainerService:
     async def _train(self) -> None:
         view = await self._insist(self._registry.read_all)
         version = take_version(self.settings.trainer.snapshots, view)
+        if self._refresher.uses_content:
+            self._refresher.describe(await self._insist(partial(read_descriptions, self.settings)))
         job = await self._fed(lambda: self._refresher.begin(version, self.clock()))
         log.info(
             "%s: %s learns up to event %d (%d new)",

@@ -66,6 +66,7 @@ class Between:
         self._recent: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         self._waiting: dict[str, Outgoing] = {}
+        self._on_the_way: dict[str, Outgoing] = {}
         self._portion = 4
 
     async def apply(self) -> None:
@@ -104,6 +105,7 @@ class Between:
             self._recent[user] = None
             self._stale.pop(user, None)
             self._waiting.pop(user, None)
+            self._on_the_way.pop(user, None)
         while len(self._recent) > self._limit:
             del self._recent[next(iter(self._recent))]
 
@@ -125,11 +127,16 @@ class Between:
         self._waiting.update((one.user_id, one) for one in lists)
         return bool(lists)
 
+    def commit_begins(self) -> None:
+        """What was refreshed so far has its revisions in the commit that begins now."""
+        self._on_the_way |= self._waiting
+        self._waiting = {}
+
     async def publish_refreshed(self) -> None:
-        """Send the refreshed lists whose revisions are committed.
+        """Send the refreshed lists whose revisions are committed now.
 
         Were they sent before, a crash would take their revisions back, and what is published under the same
         numbers afterwards would look like a repeat.
         """
-        waiting, self._waiting = self._waiting, {}
-        await self._publisher.recommendations(waiting.values(), log_append=False)
+        ready, self._on_the_way = self._on_the_way, {}
+        await self._publisher.recommendations(ready.values(), log_append=False)

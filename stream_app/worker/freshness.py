@@ -46,7 +46,18 @@ class WorkerMetrics:
             buckets=BUCKETS_MS,
             registry=registry,
         )
-        self.commit_ms = Histogram("headrace_commit_ms", "A commit", buckets=BUCKETS_MS, registry=registry)
+        self.commit_ms = Histogram(
+            "headrace_commit_ms",
+            "For how long a commit holds events up",
+            buckets=BUCKETS_MS,
+            registry=registry,
+        )
+        self.commit_write_ms = Histogram(
+            "headrace_commit_write_ms",
+            "Writing a commit, beside the events",
+            buckets=BUCKETS_MS,
+            registry=registry,
+        )
         self.commit_bytes = Counter("headrace_commit_bytes", "Bytes written by commits", registry=registry)
         self.lag = Gauge("headrace_lag", "Records in the log that were not read", registry=registry)
         self.shedding = Gauge(

@@ -59,7 +59,8 @@ class Ingest(faust.Service):
     6. Commit: one batch with every dirty row, the models' figures and the next offset of every partition
        (`state`). Due after `worker.commit_s`, then in the next moment without a list under way, but half a
        second later at most; or after `worker.commit_bytes`; at most `worker.commit_share` of the time. What
-       lies between two commits is redone from the log after a crash.
+       is committed is taken between two batches, and written while the next ones are worked on; one write
+       ends before the next commit begins. What lies between two commits is redone from the log after a crash.
     7. Commit to Kafka under the group's name: advisory, for lag tools.
     8. On anything unexpected: write nothing, stop with a clear message, let the supervisor restart. A marker
        names the batch; after `worker.restarts_before_bisect` restarts on the same one it is gone through
@@ -91,8 +92,10 @@ class Ingest(faust.Service):
         self._metrics = metrics
         self._failpoints = failpoints
         self._fetch_wait_ms = fetch_wait_ms
-        # One thread owns the recommender and the database: what it does is in one order.
+        # One thread owns the recommender and opens, reads and closes the database: what it does is in one order. The
+        # other one writes commits.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pipeline")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._work: asyncio.Task[None] | None = None
         self._in_session = False
         self.ended = asyncio.Event()
@@ -126,6 +129,7 @@ class Ingest(faust.Service):
                 self._work.cancel()
                 await self.ended.wait()
         self._thread.shutdown()
+        self._writer.shutdown()
 
     def _go_on(self) -> bool:
         return not self.should_stop and not self._lease.unsettled and self._lease.held
@@ -141,6 +145,9 @@ class Ingest(faust.Service):
 
     def _in_thread(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    def _beside(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._writer, function, *arguments)
 
     # -- step 1, and the end ---------------------------------------------------------------------------------
     async def _own(self) -> None:
@@ -197,7 +204,7 @@ class Ingest(faust.Service):
         await followers.catch_up(between.apply_items)
         session = Session(
             settings, store, pipeline, reader, publisher, followers, between, marker, metrics,
-            self._failpoints, self._in_thread,
+            self._failpoints, self._in_thread, self._beside,
         )  # fmt: skip
         opened.push_async_callback(session.close)
         session.backlog = await self._search(store, reader, marker)

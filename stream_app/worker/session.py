@@ -18,7 +18,7 @@ from stream_app.batch.pipeline import MAX_BATCH, Pipeline
 from stream_app.batch.refusals import DeadLetter
 from stream_app.errors import HeadraceError
 from stream_app.settings import Settings
-from stream_app.store.state import Position, StateStore
+from stream_app.store.state import Changes, Position, StateStore
 from stream_app.worker.between import Between, InThread
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.followers import Followers
@@ -45,6 +45,10 @@ class PipelineError(HeadraceError):
 class Session:
     """One stretch of work, from the lease given to the lease taken.
 
+    Args:
+        in_thread: runs what touches the recommender; one thing after the other.
+        beside: runs the writes, while `in_thread` goes on.
+
     Attributes:
         backlog: records that were polled and not yet processed.
     """
@@ -62,6 +66,7 @@ class Session:
         metrics: WorkerMetrics,
         failpoints: Failpoints,
         in_thread: InThread,
+        beside: InThread,
     ) -> None:
         self._worker = settings.worker
         self._store = store
@@ -73,6 +78,7 @@ class Session:
         self._metrics = metrics
         self._reach = failpoints.reach
         self._in_thread = in_thread
+        self._beside = beside
         self._between = between
         self._done = reader.offsets
         self._moved = False
@@ -80,6 +86,7 @@ class Session:
         self._not_before = 0.0
         self._polled_at = 0.0
         self._figures_at = 0.0
+        self._writing: asyncio.Task[dict[Position, int]] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._careful = marker.restarts >= settings.worker.restarts_before_bisect
         self._ahead = ReadAhead(self._poll, pipeline.decoder.decode)
@@ -99,12 +106,18 @@ class Session:
         if self._store.offsets.keys().isdisjoint(self._done):
             self._moved = True
             await self.commit()  # the topics' ids and where reading began, before anything is learned
-        while go_on():
-            await self._turn(go_on)
+            await self._written()
+        try:
+            while go_on():
+                await self._turn(go_on)
+        finally:  # a write under way is of before whatever ends the work
+            if self._writing is not None:
+                await asyncio.gather(self._writing, return_exceptions=True)
 
     async def finish(self) -> None:
         """A last commit, told to Kafka too."""
         await self.commit(whole=True)
+        await self._written()
         if self._telling is not None:
             await self._telling
 
@@ -114,6 +127,8 @@ class Session:
 
     async def _turn(self, go_on: Callable[[], bool]) -> None:
         await self._between.apply()
+        if self._writing is not None and self._writing.done():
+            await self._written()
         if self._followers.paused:
             if self._commit_is_due():
                 await self.commit()
@@ -247,7 +262,14 @@ class Session:
         return bool(self._pipeline.recommender.dirty_bytes >= self._worker.commit_bytes)
 
     async def commit(self, *, whole: bool = False) -> None:
-        """Steps 5 (its end) to 7; a whole one leaves no row to be made whole at the next start."""
+        """Step 5 (its end), and what changed so far is on its way to the disk; steps 6 and 7 end beside the batches.
+
+        A whole one leaves no row to be made whole at the next start.
+
+        Raises:
+            StateError: the commit before this one failed.
+        """
+        await self._written()
         if not self._moved and not (whole and self._pipeline.recommender.owes_rows):
             return
         self._reach("5-before")
@@ -255,26 +277,49 @@ class Session:
         self._reach("5-after")
         self._reach("6-before")
         started = time.monotonic()
-        size = await self._in_thread(partial(self._write, whole))
+        changes = await self._in_thread(self._take, whole)
+        self._between.commit_begins()
+        self._moved = False
+        self._committed_at = time.monotonic()
+        self._metrics.commit_ms.observe((self._committed_at - started) * 1000)
+        self._writing = asyncio.create_task(
+            self._write(changes, dict(self._done), dict(self._between.items_done)), name="commit"
+        )
+
+    def _take(self, whole: bool) -> Changes:
+        recommender = self._pipeline.recommender
+        changes = recommender.take_dirty(whole=whole)
+        self._store.announce(changes)
+        recommender.mark_clean()
+        return changes
+
+    async def _write(
+        self, changes: Changes, done: dict[Position, int], items: dict[Position, int]
+    ) -> dict[Position, int]:
+        """Step 6; what is committed of the input topics."""
+        started = time.monotonic()
+        size = await self._beside(self._store.commit, changes, done | items, self._reader.facts.ids)
         self._reach("6-after")
         ended = time.monotonic()
-        self._moved = False
-        self._committed_at = ended
         self._not_before = ended + (ended - started) * (1 / max(self._worker.commit_share, 0.001) - 1)
-        self._metrics.commit_ms.observe((ended - started) * 1000)
+        self._metrics.commit_write_ms.observe((ended - started) * 1000)
         self._metrics.commit_bytes.inc(size)
-        self._marker.committed(self._done)
+        self._marker.committed(done)
+        return done
+
+    async def _written(self) -> None:
+        """What waits for the write under way, if there is one.
+
+        Raises:
+            StateError: it failed.
+        """
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        done = await writing
         await self._between.publish_refreshed()
         if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell_group(dict(self._done)))
-
-    def _write(self, whole: bool) -> int:
-        recommender = self._pipeline.recommender
-        size = self._store.commit(
-            recommender.take_dirty(whole=whole), self._done | self._between.items_done, self._reader.facts.ids
-        )
-        recommender.mark_clean()
-        return size
+            self._telling = asyncio.create_task(self._tell_group(done))
 
     async def _tell_group(self, offsets: dict[Position, int]) -> None:
         self._reach("7-before")

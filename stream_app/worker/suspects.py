@@ -106,10 +106,11 @@ class Marker:
         self._write()
 
     def committed(self, offsets: Mapping[Position, int]) -> None:
-        """A commit has passed what was marked."""
+        """A commit has passed these offsets; what lies beyond them stays marked."""
         here = _named(offsets)
+        beyond = {at: end for at, end in self._said.upto.items() if here.get(at, 0) < end}
         culprits = {at: why for at, why in self._said.culprits.items() if not _before(at, here)}
-        self._said = _Marked(committed=here, culprits=culprits)
+        self._said = _Marked(committed=here, upto=beyond, culprits=culprits)
         self._write()
 
     def clean(self) -> None:

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
@@ -60,6 +61,20 @@ def test_an_erased_user_is_gone(tmp_path: Path) -> None:
         store.commit(Changes(users=[(0, "ann", b"row")]), {("events", 0): 1})
         store.commit(Changes(users=[(0, "ann", None)]), {("events", 0): 2})
         assert store.load_users(0, ["ann"]) == [None]
+
+
+def test_users_are_loaded_as_an_announced_commit_will_leave_them(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.commit(Changes(users=[(0, name, b"old") for name in ("ann", "bob", "eve")]), {("events", 0): 1})
+        changes = Changes(users=[(0, "ann", b"new"), (0, "bob", None), (1, "eve", b"another eve")])
+        store.announce(changes)
+        found = store.load_users(0, ["ann", "bob", "eve", "nobody"])
+        assert found == [b"new", None, b"old", None]
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(store.commit, changes, {("events", 0): 2}).result()
+        assert store.load_users(0, ["ann", "bob", "eve", "nobody"]) == found
+        store.commit(Changes(users=[(0, "ann", b"newest")]), {("events", 0): 3})
+        assert store.load_users(0, ["ann"]) == [b"newest"]
 
 
 def test_a_partition_without_a_column_family_has_no_users(tmp_path: Path) -> None:

@@ -56,6 +56,17 @@ def test_a_commit_counts_anew(tmp_path: Path) -> None:
     assert started(tmp_path, {("events", 0): 12}).restarts == 1
 
 
+def test_batches_beyond_a_commit_stay_marked(tmp_path: Path) -> None:
+    marker = started(tmp_path)
+    marker.batch({("events", 0): 15, ("events", 1): 4})
+    marker.committed({("events", 0): 12, ("events", 1): 4})
+    marker.close()
+    marker = started(tmp_path, {("events", 0): 12, ("events", 1): 4})
+    assert marker.restarts == 1
+    assert marker.missing({("events", 0): 12, ("events", 1): 4})
+    assert not marker.missing({("events", 0): 15})
+
+
 def test_a_clean_stop_leaves_no_marker(tmp_path: Path) -> None:
     crashed(tmp_path)
     started(tmp_path).clean()
