@@ -29,7 +29,7 @@ from stream_app.brokers.connection import BrokerUnreachableError
 from stream_app.errors import EXIT_OK, HeadraceError, UsageError
 from stream_app.events import Manifest
 from stream_app.settings import Settings
-from stream_app.training.descriptions import read_descriptions
+from stream_app.training.catalogue_reader import read_descriptions
 from stream_app.training.event_feed import EventFeed
 from stream_app.training.judging import Cut, Verdict
 from stream_app.training.model_versions import NAME, ModelsView, take_version

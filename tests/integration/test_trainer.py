@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from models.family import snapshot as family
 from models.sequence import snapshot
 from models.training.event_log import EventLog
 from stream_app.brokers.broker import Broker, EmbeddedBroker, KafkaBroker
@@ -75,12 +76,13 @@ def walks(users: range, steps: range) -> list[tuple[str, bytes]]:
     return [event for step in steps for user in users for event in walk(user, range(step, step + 1))]
 
 
-async def produce(settings: Settings, records: list[tuple[str, bytes]]) -> None:
+async def produce(settings: Settings, records: list[tuple[str, bytes]], *, items: bool = False) -> None:
+    topic = settings.topics.items if items else settings.topics.events[0]
     producer = AIOKafkaProducer(**client_options(settings.broker))
     await producer.start()
     try:
         for key, value in records:
-            await producer.send(settings.topics.events[0], value, key=key.encode())
+            await producer.send(topic, value, key=key.encode())
         await producer.flush()
     finally:
         await producer.stop()
@@ -151,6 +153,36 @@ def test_snapshots_are_made_announced_judged_and_put_live(
     read = snapshot.read(settings.trainer.snapshots / "000002")
     assert sum(read.manifest.cut.values()) == sum(view.manifests["000002"].cut.values()) > 400
     assert set(read.manifest.item_ids) == {f"i{n}" for n in range(60)}
+
+
+def test_a_model_that_learns_from_content_knows_the_catalogue_and_what_comes_into_it(
+    broker: Broker, topics_of: Callable[..., TopicSettings], tmp_path: Path
+) -> None:
+    settings = small(broker.address, topics_of(), tmp_path, **{"models.ranker": "content"})
+    create(settings.broker, settings.topics, partitions=2)
+
+    def described(*names: str) -> list[tuple[str, bytes]]:
+        return [
+            (name, msgspec.json.encode({"v": 1, "item_id": name, "title": f"Part {n % 3}", "tags": ["new"]}))
+            for n, name in enumerate(names)
+        ]
+
+    async def story() -> None:
+        await produce(settings, [("bad", b"{"), *described("i1", "i2", "unmet")], items=True)
+        async with trainer(settings):
+            await produce(settings, walks(range(40), range(12)))
+            await models_when(settings, live("000001"))
+            await produce(settings, described("later"), items=True)
+            await produce(settings, walks(range(40), range(12, 24)))
+            await models_when(settings, announced("000002"))
+
+    asyncio.run(story())
+    first, second = (family.read(settings.trainer.snapshots / version) for version in ("000001", "000002"))
+    assert set(first.manifest.item_ids) == {f"i{n}" for n in range(60)} | {"unmet"}
+    assert set(second.manifest.item_ids) == set(first.manifest.item_ids) | {"later"}
+    assert second.model.content is not None
+    at = second.manifest.item_ids.index("later")
+    assert second.model.content.tokens[at] == ["part", "0", "tag:new"]
 
 
 def test_a_pinned_pointer_stays_until_it_is_unpinned(

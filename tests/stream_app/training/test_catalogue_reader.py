@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.family.descriptions import Description
-from stream_app.training.descriptions import take
+from stream_app.training.catalogue_reader import take
 from tests.records import Read
 
 
