@@ -7,7 +7,8 @@ Three ways to the same vectors. A user whose keys and values are cached and who 
 advanced one event at a time. Most others are encoded from the stored sequence, together with the new events,
 in one causal pass. Where an event is older than one before it, it is put into the sequence by its time, as
 the table does, and the vector after it is that of the sequence as it then is. A batch that needs the first way
-alone goes it compiled (`models.sequence.follow`), and so does one whose missing users have few stored events.
+alone goes it compiled (`models.sequence.follow`), and so does one whose missing users have few stored events; so are
+vectors made without an event.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ class UserVectors:
         """The vectors as they are now, [n, d]; zero for a user without events."""
         distinct, inverse = np.unique(slots, return_inverse=True)
         vectors = np.zeros((len(distinct), self.model.config.d_model), np.float32)
-        cached = self.is_cached(users, distinct)
-        if self.cache is not None and cached.any():
-            vectors[cached] = self.cache.vector(distinct[cached])
+        cached, cache = self.is_cached(users, distinct), self.cache
+        if cache is not None and cache.compiled and not cached.all():
+            cached |= self._replay(users, distinct[~cached], distinct, rows)
+        if cache is not None and cached.any():
+            vectors[cached] = cache.vector(distinct[cached])
         missing = np.flatnonzero(~cached)
         for start in range(0, len(missing), self.room):
             part = missing[start : start + self.room]

@@ -155,6 +155,24 @@ def test_missing_users_with_few_stored_events_are_replayed(monkeypatch: pytest.M
     run(5, [0, 1, 2, 3, 4])  # more than there is room for
 
 
+def test_the_vectors_of_now_are_replayed_where_few_events_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    vectors, users = UserVectors(model, SCALE, 10), table(5)
+    batch = batch_of(np.random.default_rng(0), 12, 4, 10**9, disorder=False)
+    users.advance(batch, np.zeros(12, np.bool_), np.ones(256, np.float32), histories(12))
+    asked = np.array([3, 0, 4, 0])  # user 4 has no event
+    with monkeypatch.context() as without:
+        without.setattr(UserVectors, "encode", None)  # one pass would fail
+        found = vectors.current(users, asked, ROWS)
+        np.testing.assert_array_equal(vectors.current(users, asked, ROWS), found)
+        without.setattr(user_vectors, "REPLAYED", 1)
+        with pytest.raises(TypeError):
+            vectors.current(users, np.array([1, 2]), ROWS)
+    for row, slot in enumerate(asked.tolist()):
+        expected = np.zeros(16) if slot == 4 else from_the_table(model, users, slot)
+        np.testing.assert_allclose(found[row], expected, atol=1e-5)
+
+
 def test_users_changed_behind_the_cache_are_encoded_again() -> None:
     model = small_model()
     vectors, users = UserVectors(model, SCALE, 10), table(2)
