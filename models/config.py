@@ -120,10 +120,7 @@ class PolicySettings(Section):
     k: int = Field(10, ge=1, le=100)
     repeats: bool = False
     exploration: int = Field(
-        0,
-        ge=0,
-        le=100,
-        description="last places of a list drawn among new items, those of the catalogue included (0: none)",
+        0, ge=0, le=100, description="last places of a list drawn among new items (0: none)"
     )
     new_below: int = Field(5, ge=2, description="an item with fewer events than this is new")
 

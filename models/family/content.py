@@ -56,6 +56,10 @@ class ContentBased(Model):
             [min(self.scale[0], rated.min(initial=np.inf)), max(self.scale[1], rated.max(initial=-np.inf))]
         )
 
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        self.described = described(self.content, self.n_items)
+
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         history = newest(queries, self.n_items)
         weight = self.liking(history.value) * fading(history.age, self.settings.half_life)

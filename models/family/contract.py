@@ -155,6 +155,10 @@ class Model(ABC):
     def partial_fit(self, events: Interactions) -> None:
         """Go on learning from events that came after all those before; they may bring new users and items."""
 
+    def know(self, n_items: int) -> None:
+        """Know so many items, those without an event by their content alone; nothing is learned."""
+        self.n_items = max(self.n_items, n_items)
+
     @abstractmethod
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         """How well items go with each query; higher is better, -inf for "no opinion, put it last".

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -55,13 +56,15 @@ def tokens_of(
 def content_of(item_ids: Sequence[str], known: Mapping[str, Description]) -> Content | None:
     """The descriptions of these items as a model takes them, a row an item; None where nothing is said of any.
 
-    Embeddings of one name have the length that most items give it; one of another length is left out.
+    Embeddings of one name have the length that most items give it; one of another length is left out. Names that more
+    items have come first.
     """
     nothing = Description()
     told = [known.get(item_id, nothing) for item_id in item_ids]
     parts = []
     width = 0
-    for name in sorted({name for one in told for name in one.embeddings}):
+    having = Counter(name for one in told for name in one.embeddings)
+    for name in sorted(having, key=lambda name: (-having[name], name)):
         lengths = [len(one.embeddings[name]) for one in told if name in one.embeddings]
         length = max(sorted(set(lengths)), key=lengths.count)
         if length == 0 or width + length > MAX_NUMBERS:

@@ -155,6 +155,10 @@ def _read_content(folder: Path, digests: Mapping[str, str]) -> Content | None:
         if name not in digests:
             continue
         try:
+            if (folder / name).stat().st_size > MAX_MANIFEST_BYTES:
+                raise SnapshotError(
+                    f"snapshot {folder.parent}: {CONTENT}/{name} is larger than {MAX_MANIFEST_BYTES} bytes"
+                )
             files[name] = (folder / name).read_bytes()
         except OSError as error:
             raise SnapshotError(

@@ -19,7 +19,7 @@ import torch
 
 from models.base import I32, Bool
 from models.family import snapshot
-from models.family.contract import Interactions
+from models.family.contract import Factored, Interactions, Model
 from models.family.descriptions import Description, content_of
 from models.family.registry import make, model_class
 from models.sequence.snapshot import SnapshotError
@@ -58,7 +58,7 @@ class FamilyTrainer:
         return self.model.uses_content
 
     def describe(self, known: Mapping[str, Description]) -> None:
-        """What the catalogue says now; the next refresh learns with it, of items without events too."""
+        """What the catalogue says now: the next refresh learns with it, snapshots know items without events by it."""
         self._known = known if self.uses_content else {}
 
     def refresh(
@@ -76,15 +76,17 @@ class FamilyTrainer:
         if stop is not None and stop():
             raise InterruptedTrainingError(f"training stopped before refresh {self.refreshes}")
         torch.set_num_threads(self.threads)
-        anew = not self._describe_items() or not self.refreshes
         arrived = log.arrived()
         erased = np.array([name == ERASED or name is None for name in arrived.users], np.bool_)
         some = (arrived.weight > 0) & ~erased[arrived.user]
+        _coded(arrived.item[some], arrived.items, self._items, self.item_ids)
+        model, anew = self._described_model()
         if not anew:
             some[: max(new_from - arrived.first, 0)] = False
         events = self._interactions(arrived, some, log.actions)
         if len(events):
-            (self.model.fit if anew else self.model.partial_fit)(events)
+            (model.fit if anew else model.partial_fit)(events)
+            self.model = model
             self.refreshes += 1
         held = {name for name in arrived.users if name}
         self._forget([name for name in self._users if name not in held])
@@ -93,20 +95,25 @@ class FamilyTrainer:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint to `folder`, in place of the one there."""
-        self.write(folder, "checkpoint", {})
+        self._write(folder, "checkpoint", {}, self.model, self.item_ids)
 
     def write(self, folder: Path, version: str, cut: Mapping[str, int]) -> str:
         """Write a snapshot to `folder`; its manifest's SHA-256."""
+        return self._write(folder, version, cut, *self._with_unmet())
+
+    def _write(
+        self, folder: Path, version: str, cut: Mapping[str, int], model: Model, item_ids: list[str]
+    ) -> str:
         about = {
             "version": version,
-            "item_ids": self.item_ids,
+            "item_ids": item_ids,
             "user_ids": self.user_ids,
             "actions": self.actions,
             "cut": dict(cut),
             "refreshes": self.refreshes,
             "trained_to": self.trained_to,
         }
-        return snapshot.write(folder, self.model, about)
+        return snapshot.write(folder, model, about)
 
     def load(self, folder: Path) -> None:
         """Go on from the checkpoint in `folder`; raises CheckpointError where it can't be used."""
@@ -127,29 +134,44 @@ class FamilyTrainer:
         self._items = {name: code for code, name in enumerate(self.item_ids)}
         self._users = {name: code for code, name in enumerate(self.user_ids) if name}
 
-    def _describe_items(self) -> bool:
-        """Give the model what the catalogue says; whether what it has learned goes with that."""
-        if not self._known:
-            return True
-        for name in self._known:
-            self._item(name)
-        content = content_of(self.item_ids, self._known)
+    def _described_model(self) -> tuple[Model, bool]:
+        """The model with what the catalogue says of items that had events; whether it has to learn from the start."""
         old = self.model
-        new = make(old.name, old.settings.model_dump(), seed=old.seed, content=content)
-        self.model = new
+        if not self._known:
+            return old, not self.refreshes
+        new = self._made(self.item_ids)
         if not self.refreshes:
-            return False
-        new.n_users, new.n_items = old.n_users, max(old.n_items, new.n_items)
+            return new, True
+        new.n_users, new.n_items = old.n_users, old.n_items
         try:
             new.restore(old.arrays())
         except ValueError:  # there was no content before, or embeddings of another length
-            return False
-        return True
+            return self._made(self.item_ids), True
+        new.know(len(self.item_ids))
+        return new, False
 
-    def _item(self, name: str) -> None:
-        if name not in self._items:
-            self._items[name] = len(self.item_ids)
-            self.item_ids.append(name)
+    def _made(self, item_ids: Sequence[str]) -> Model:
+        content = content_of(item_ids, self._known)
+        return make(self.model.name, self.model.settings.model_dump(), seed=self.model.seed, content=content)
+
+    def _with_unmet(self) -> tuple[Model, list[str]]:
+        """The model and the ids of its items, those included of which there is nothing but a description.
+
+        They are scored, but nothing is learned from them: as negatives they would be pushed away from everybody. A
+        model that scores all items at once is spared them.
+        """
+        unmet = [name for name in self._known if name not in self._items]
+        if not unmet or not self.refreshes or not isinstance(self.model, Factored):
+            return self.model, self.item_ids
+        ids = self.item_ids + unmet
+        model, old = self._made(ids), self.model
+        model.n_users, model.n_items = old.n_users, old.n_items
+        try:
+            model.restore(old.arrays())
+        except ValueError:  # the model has not learned with what is said now
+            return old, self.item_ids
+        model.know(len(ids))
+        return model, ids
 
     def _interactions(self, arrived: Arrived, some: Bool, actions: Sequence[str]) -> Interactions:
         kinds = np.array([self._action(name) for name in actions], np.int32)

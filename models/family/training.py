@@ -180,14 +180,16 @@ class NeuralModel(Model):
         self.lessons = int(arrays["lessons"][0])
         self._begin()
         self.network.grow(self.n_users, self.n_items)
-        tables = {f"{name}.weight" for name, part in self.network.named_modules() if isinstance(part, Table)}
         for name, tensor in self.network.state_dict().items():
             stored = arrays[f"weights.{name}"]
-            # Rows of codes that were met since are fresh, as they would be had the table grown.
-            rows = tensor[: len(stored)] if name in tables else tensor
-            if stored.shape != tuple(rows.shape):
-                raise ValueError(f"{name} has shape {stored.shape}, not {tuple(rows.shape)}")
-            rows.copy_(torch.from_numpy(stored))
+            if stored.shape != tuple(tensor.shape):
+                raise ValueError(f"{name} has shape {stored.shape}, not {tuple(tensor.shape)}")
+            tensor.copy_(torch.from_numpy(stored))
+        self._rest()
+
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        self.network.grow(self.n_users, self.n_items)
         self._rest()
 
     @property

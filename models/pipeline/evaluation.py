@@ -140,14 +140,13 @@ def baseline_lists(
 
 @inner
 def measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) -> None:
-    """Coverage, novelty (-log2 of the popularity share) and distance (1 - cosine of output vectors), of items with
-    events: of the others nothing is known."""
+    """Coverage, novelty (-log2 of the popularity share) and distance (1 - cosine of output vectors)."""
     total = state.popularity.total[fixed.plain]
     t[totals.LISTS] += 1.0
     t[totals.ITEMS_LISTED] += filled
     for j in range(filled):
         slot = x.best[j]
-        if state.items.shown[slot] == 0 and state.items.born[slot] >= 0:
+        if state.items.shown[slot] == 0:
             state.items.shown[slot] = 1
             state.items.dirty[slot] |= HEAD
             t[totals.ITEMS_SHOWN] += 1.0
@@ -155,18 +154,17 @@ def measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) ->
         if mass > 0.0:
             t[totals.NOVELTY] -= math.log(mass / total) / LOG2
     d = state.amf.y.shape[1]
-    summed, n = np.zeros(d, np.float32), 0
+    summed = np.zeros(d, np.float32)
     for j in range(filled):
         y = state.amf.y[x.best[j]]
         square = asymmetric_mf.dot(y, y)
         if square > 0.0:
-            n += 1
             scale = np.float32(1.0 / math.sqrt(square))
             for f in range(d):
                 summed[f] += scale * y[f]
-    pairs = n * (n - 1) / 2.0
+    pairs = filled * (filled - 1) / 2.0
     if pairs > 0.0:
         # the squared length of a sum of n unit vectors is n + 2 times the sum of all their cosines
-        cosines = (float(asymmetric_mf.dot(summed, summed)) - n) / 2.0
+        cosines = (float(asymmetric_mf.dot(summed, summed)) - filled) / 2.0
         t[totals.PAIRS] += pairs
         t[totals.DISTANCE] += pairs - cosines

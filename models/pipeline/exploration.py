@@ -3,11 +3,11 @@
 In: a list as the blend made it, the user's history. Out: the same list with new items at its end, and the chance that
 each of them had. Learns nothing.
 
-A new item has had fewer events than a limit, and perhaps none: then all that is known of it is what the catalogue says.
-What is drawn depends on the state, the user's history and a stream of randomness that is keyed by the event's place in
-its log: a restarted worker draws the same. An item's chance is proportional to 1 + the number of history items that it
-shares a category with: content brings a new item to those whom it may concern, and nobody is ruled out, so that what is
-logged can be weighted by inverse propensity (Horvitz, Thompson, JASA 1952).
+A new item has had at least one event and fewer than a limit. What is drawn depends on the state, the user's history and
+a stream of randomness that is keyed by the event's place in its log: a restarted worker draws the same. An item's
+chance is proportional to 1 + the number of history items that it shares a category with: content brings a new item to
+those whom it may concern, and nobody is ruled out, so that what is logged can be weighted by inverse propensity
+(Horvitz, Thompson, JASA 1952).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FIRST_DRAW = 1 << 21
 
 @inner
 def explore(
-    x: Scratch, items: ItemColumns, fixed: Fixed, slot_of: I32, history: I32, n: int, mark: int, filled: int,
-    stream: U64,
+    x: Scratch, items: ItemColumns, fixed: Fixed, slots: int, slot_of: I32, history: I32, n: int, mark: int,
+    filled: int, stream: U64,
 ) -> tuple[int, int]:  # fmt: skip
     """Put up to `fixed.explored` new items at the end of `x.best`; how many places are filled now, and by new items.
 
@@ -40,7 +40,7 @@ def explore(
     kept = min(filled, k - fixed.explored)
     for j in range(kept):
         x.blocked[best[j]] = mark
-    found, total = _new_items(x, items, fixed, slot_of, history, n, mark)
+    found, total = _new_items(x, items, fixed, slots, slot_of, history, n, mark)
     drawn = min(found, fixed.explored)
     rest = found
     for d in range(drawn):
@@ -67,13 +67,13 @@ def explore(
 
 @inner
 def _new_items(
-    x: Scratch, items: ItemColumns, fixed: Fixed, slot_of: I32, history: I32, n: int, mark: int
+    x: Scratch, items: ItemColumns, fixed: Fixed, slots: int, slot_of: I32, history: I32, n: int, mark: int
 ) -> tuple[int, float]:
     """Fill `x.allowed` with the new items that may be shown and `x.values` with their weights; how many, the sum."""
     found, total = 0, 0.0
-    for slot in range(len(items.born)):  # those without an event may lie beyond those with one
+    for slot in range(slots):
         if (
-            (items.born[slot] < 0 and items.told[slot] == 0)
+            items.born[slot] < 0
             or items.events[slot] >= fixed.new_below
             or not policy.allowed(x.blocked, mark, items.available, slot)
         ):

@@ -158,7 +158,7 @@ class Recommender:
     ) -> None:
         self.settings = settings
         self.seed = seed
-        self.catalogue = Catalogue(settings.max_items, takes_unmet=settings.policy.exploration > 0)
+        self.catalogue = Catalogue(settings.max_items)
         self.users = UserTable(settings)
         self.actions = Actions(weights or {}, default_weight)
         self._fixed = _fixed(settings, scale, seed)
@@ -361,7 +361,6 @@ class Recommender:
     @property
     def dirty_bytes(self) -> int:
         """About what a commit would write."""
-        self._fit()
         flags = self.catalogue.columns.dirty
         width = 4 * self.settings.asymmetric_mf.factors
         rows = self._row_bytes(flags)
@@ -377,13 +376,12 @@ class Recommender:
         return self._journal.stored
 
     def take_dirty(self, *, whole: bool = True) -> Delta:
-        """What changed since `mark_clean`; nothing is marked here, so a failed write can be tried again.
+        """What changed since `mark_clean`; nothing is marked here.
 
         Args:
             whole: with every co-visitation row that changed. Else with a part of them and, for the others, what they
                 learned, where that is less (`models.online.covisit_journal`); a whole one writes them all.
         """
-        self._fit()
         delta = Delta(users=list(self.users.dirty()))
         for number in self.catalogue.removed:
             delta.items.extend((item_rows.key(kind, number), None) for kind in (b"i", b"h", b"y", b"c"))
@@ -404,7 +402,7 @@ class Recommender:
         return delta
 
     def mark_clean(self) -> None:
-        """The last `take_dirty` was written."""
+        """What the last `take_dirty` gave is as good as written: whoever took it writes it, or ends."""
         plan, self._plan_taken = self._plan_taken, None
         flags = self.catalogue.columns.dirty
         if plan is None:  # what is never written need not be kept for it

@@ -149,7 +149,7 @@ def make_list(
         top = max(top, x.scores[j])
     explored = 0
     if fixed.explored > 0:
-        filled, explored = explore(x, items, fixed, slot_of, history, n, mark, filled, stream)
+        filled, explored = explore(x, items, fixed, slots, slot_of, history, n, mark, filled, stream)
     item_numbers(items.number, x.best, filled, users.served[u])
     if in_sample and not frozen.on:
         users.served_frozen[u, :] = users.served[u]

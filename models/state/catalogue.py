@@ -34,7 +34,6 @@ class ItemColumns(NamedTuple):
     shown: U8  # was on a published list
     dirty: U8
     categories: U64  # as a set of bits, 0 where none are known; told again at every start
-    told: U8  # the catalogue topic offers it, whether it had events or not; told again too
 
 
 def category_bits(categories: Iterable[str]) -> int:
@@ -50,20 +49,15 @@ def category_bits(categories: Iterable[str]) -> int:
 
 
 class Catalogue:
-    """The items known, at most `max_items`.
+    """The items known, at most `max_items`."""
 
-    Args:
-        takes_unmet: items become known too when something is said of them and there is room, not only by events.
-    """
-
-    def __init__(self, max_items: int, *, takes_unmet: bool = False) -> None:
+    def __init__(self, max_items: int) -> None:
         self.max_items = max_items
-        self.takes_unmet = takes_unmet
         self.columns = ItemColumns(
             number=np.empty(0, np.int32), available=np.empty(0, np.uint8), order=np.empty(0, np.uint64),
             hash=np.empty(0, np.uint64), born=np.empty(0, np.int64), last=np.empty(0, np.int64),
             events=np.empty(0, np.int64), shown=np.empty(0, np.uint8), dirty=np.empty(0, np.uint8),
-            categories=np.empty(0, np.uint64), told=np.empty(0, np.uint8),
+            categories=np.empty(0, np.uint64),
         )  # fmt: skip
         self.columns = grown(self.columns, 1024, {"born": -1, "number": -1})
         self.slot_of: I32 = np.full(1024, -1, np.int32)
@@ -151,7 +145,7 @@ class Catalogue:
         c.order[slot] = int.from_bytes(item_id.encode()[:8].ljust(8, b"\0"), "big")
         c.hash[slot] = hash64(item_id)
         c.born[slot], c.last[slot], c.events[slot], c.shown[slot] = -1, 0, 0, 0
-        c.available[slot], c.dirty[slot], c.categories[slot], c.told[slot] = item_id not in self._off, 0, 0, 0
+        c.available[slot], c.dirty[slot], c.categories[slot] = item_id not in self._off, 0, 0
         self.admitted.append(slot)
 
     def evict(self, keep: int) -> list[int]:
@@ -172,25 +166,15 @@ class Catalogue:
             self.removed.append(number)
         return slots
 
-    def set_item(
-        self, item_id: str, *, available: bool, categories: Iterable[str] = (), offered: bool = False
-    ) -> None:
-        """What the catalogue says of an item; one without events is remembered only if it is not available.
-
-        Args:
-            offered: said between batches, of an item that may be new: where such items are taken, it is known now.
-        """
-        offered = offered and available and self.takes_unmet
+    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str] = ()) -> None:
+        """What the catalogue says of an item; an item without events is remembered only if it is not available."""
         if available:
             self._off.discard(item_id)
         elif len(self._off) < self.max_items:
             self._off.add(item_id)
         number = self.numbers.get(item_id)
-        if number is None and offered and len(self.numbers) < self.max_items:
-            number = self.admit(item_id)
         if number is not None:
             slot = int(self.slot_of[number])
-            self.columns.told[slot] |= offered
             self.columns.available[slot] = available
             self.columns.categories[slot] = category_bits(categories)
 

@@ -1,9 +1,9 @@
 """Records of the `items` topic → the catalogue: availability, categories, titles.
 
 In: records as Kafka gives them, in log order. Out: what the recommender's catalogue is told, titles for
-people, and dead letters. The catalogue keeps an item only once it has events, unless new ones are tried out,
-so what `items` says of the others waits here, bounded. None of it is state: the topic is compacted, and is read
-again from its beginning at every start.
+people, and dead letters. The catalogue keeps an item only once it has events, so what `items` says of the
+others waits here, bounded. None of it is state: the topic is compacted, and is read again from its
+beginning at every start.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class KnownItem(NamedTuple):
 class Catalogue(Protocol):
     """Who is told; `models.state.catalogue.Catalogue`."""
 
-    def set_item(
-        self, item_id: str, *, available: bool, categories: Iterable[str], offered: bool
-    ) -> None: ...
+    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str]) -> None: ...
     def retire(self, item_id: str) -> None: ...
 
 
@@ -121,7 +119,7 @@ class CatalogueFeed:
                 out.retired += 1
             else:
                 self._remember(item_id, item)
-                self._tell(item_id, item, offered=True)
+                self._tell(item_id, item)
                 out.updated += 1
         return out
 
@@ -130,7 +128,7 @@ class CatalogueFeed:
         for item_id in item_ids:
             item = self._known.get(item_id)
             if item is not None:
-                self._tell(item_id, item, offered=False)
+                self._tell(item_id, item)
 
     def title(self, item_id: str) -> str:
         """The item's title; "" when there is none."""
@@ -140,10 +138,8 @@ class CatalogueFeed:
     def __len__(self) -> int:
         return len(self._known)
 
-    def _tell(self, item_id: str, item: KnownItem, *, offered: bool) -> None:
-        self.catalogue.set_item(
-            item_id, available=item.available, categories=item.categories, offered=offered
-        )
+    def _tell(self, item_id: str, item: KnownItem) -> None:
+        self.catalogue.set_item(item_id, available=item.available, categories=item.categories)
 
     def _remember(self, item_id: str, item: KnownItem) -> None:
         if item_id not in self._known and len(self._known) >= self.limit:

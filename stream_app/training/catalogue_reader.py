@@ -1,7 +1,8 @@
 """The `items` topic as the trainer reads it: what there is to say of each item, for models that learn from content.
 
-In: settings. Out: descriptions by item id, of the items that are there now. A bad record is skipped: the worker keeps
-it as a dead letter. Never keeps an offset: the topic is compacted, and is read from its beginning each time.
+In: settings. Out: descriptions by item id, of the items that are there now. A record that the worker refuses is skipped
+here; of one whose text, tags, price or embeddings are of a wrong type, title and categories count. Never keeps an
+offset: the topic is compacted, and is read from its beginning each time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 
 from models.base import F32
-from models.family.descriptions import Description, tokens_of
+from models.family.descriptions import MAX_NUMBERS, Description, tokens_of
 from stream_app.batch.catalogue_feed import read_item
 from stream_app.batch.refusals import Record, RecordError
 from stream_app.brokers.topic_reader import open_reader
@@ -18,9 +19,7 @@ from stream_app.settings import Settings
 
 
 class _Told(msgspec.Struct):
-    title: str | None = None
     text: str | None = None
-    categories: list[str] | None = None
     tags: list[str] | None = None
     price: float | None = None
     embeddings: dict[str, list[float]] | None = None
@@ -46,25 +45,28 @@ def take(known: dict[str, Description], record: Record, limit: int) -> None:
     """Let one record of the topic change what is known of at most `limit` items."""
     try:
         item_id, item = read_item(record)
-        told = None if item is None else _decode(record.value or b"")
-    except (RecordError, msgspec.MsgspecError):
+    except RecordError:
         return
     known.pop(item_id, None)
-    if told is None:
+    if item is None:
         return
+    try:
+        told = _decode(record.value or b"")
+    except msgspec.MsgspecError:
+        told = _Told()
+    given = told.embeddings or {}
     known[item_id] = Description(
-        tokens_of(told.title, told.text, told.categories or (), told.tags or (), told.price),
-        {
-            name: vector
-            for name, given in (told.embeddings or {}).items()
-            if (vector := _finite(given)) is not None
-        },
+        tokens_of(item.title, told.text, item.categories, told.tags or (), told.price),
+        {name: vector for name in given if (vector := _vector(given[name])) is not None},
     )
     if len(known) > limit:
         del known[next(iter(known))]
 
 
-def _finite(given: list[float]) -> F32 | None:
+def _vector(given: list[float]) -> F32 | None:
+    """An embedding as float32; None where it is too long or not finite."""
+    if len(given) > MAX_NUMBERS:
+        return None
     with np.errstate(over="ignore"):
         vector = np.array(given, np.float32)
     return vector if np.isfinite(vector).all() else None

@@ -74,7 +74,12 @@ def judge(settings: Settings, cut: Cut, window: GateWindow, live: str | None) ->
     if window.scored < MIN_SCORED:
         reason = f"only {window.scored} events could be scored before the next refresh was due"
         return Verdict(version=cut.version, go=False, against=live, scored=window.scored, reason=reason)
-    ours, theirs = window.ndcg(reranker(cut.version)), window.ndcg(incumbent)
+    try:
+        candidate = reranker(cut.version)
+    except snapshot.SnapshotError as error:
+        reason = f"it can't be read: {error}"
+        return Verdict(version=cut.version, go=False, against=live, reason=reason)
+    ours, theirs = window.ndcg(candidate), window.ndcg(incumbent)
     margin = settings.trainer.gate_margin
     decision = gate.decide(ours, theirs, margin=margin, seed=settings.seed + cut.at)
     return Verdict(

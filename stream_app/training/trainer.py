@@ -26,6 +26,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 
 from stream_app.brokers.connection import BrokerUnreachableError
+from stream_app.brokers.topic_reader import TopicError
 from stream_app.errors import EXIT_OK, HeadraceError, UsageError
 from stream_app.events import Manifest
 from stream_app.settings import Settings
@@ -231,7 +232,7 @@ class TrainerService:
         while True:
             try:
                 return await do()
-            except (KafkaError, RegistryError, BrokerUnreachableError, OSError) as error:
+            except (KafkaError, RegistryError, TopicError, BrokerUnreachableError, OSError) as error:
                 if not said:
                     log.warning(
                         "the broker at %s does not answer (%s): trying on", self.settings.broker.url, error

@@ -101,13 +101,15 @@ class Between:
     def touched(self, users: Iterable[str]) -> None:
         """These users have just got lists."""
         for user in users:
-            self._recent.pop(user, None)
+            self.erased(user)
             self._recent[user] = None
-            self._stale.pop(user, None)
-            self._waiting.pop(user, None)
-            self._on_the_way.pop(user, None)
         while len(self._recent) > self._limit:
             del self._recent[next(iter(self._recent))]
+
+    def erased(self, user: str) -> None:
+        """This user is to have no list but those that are made from now on."""
+        for users in (self._recent, self._stale, self._waiting, self._on_the_way):
+            users.pop(user, None)
 
     @property
     def refresh_is_due(self) -> bool:

@@ -161,6 +161,9 @@ class Ingest(faust.Service):
         marker = Marker(directory)
         async with AsyncExitStack() as opened:
             opened.push_async_callback(self._in_thread, store.close)
+            opened.push_async_callback(
+                self._beside, lambda: None
+            )  # after a write that nobody waits for any more
             try:
                 await self._session(store, marker, opened)
                 marker.clean()

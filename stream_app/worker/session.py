@@ -112,11 +112,13 @@ class Session:
                 await self._turn(go_on)
         finally:  # a write under way is of before whatever ends the work
             if self._writing is not None:
-                await asyncio.gather(self._writing, return_exceptions=True)
+                await asyncio.shield(asyncio.gather(self._writing, return_exceptions=True))
 
     async def finish(self) -> None:
         """A last commit, told to Kafka too."""
         await self.commit(whole=True)
+        if self._telling is not None:
+            await self._telling
         await self._written()
         if self._telling is not None:
             await self._telling
@@ -234,7 +236,11 @@ class Session:
         log_append = records[0].timestamp_type == LOG_APPEND_TIME
         await self._publisher.recommendations(processed.recommendations, log_append=log_append)
         await self._publisher.dead_letters(processed.dead_letters)
-        self._between.touched(one.user_id for one in processed.recommendations if one.value is not None)
+        for one in processed.recommendations:
+            if one.value is None:
+                self._between.erased(one.user_id)
+            else:
+                self._between.touched((one.user_id,))
         self._reach("5-sent")
         return int(processed.taken)
 
@@ -252,7 +258,11 @@ class Session:
     # -- steps 6 and 7 ---------------------------------------------------------------------------------------
     def _commit_is_due(self) -> bool:
         now = time.monotonic()
-        if not self._moved or now < self._not_before:
+        if (
+            not self._moved
+            or now < self._not_before
+            or (self._writing is not None and not self._writing.done())
+        ):
             return False
         since = now - self._committed_at
         if since >= self._worker.commit_s + PATIENCE_S:
@@ -316,7 +326,7 @@ class Session:
         if self._writing is None:
             return
         writing, self._writing = self._writing, None
-        done = await writing
+        done = await asyncio.shield(writing)
         await self._between.publish_refreshed()
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_group(done))

@@ -158,7 +158,13 @@ def test_snapshots_are_made_announced_judged_and_put_live(
 def test_a_model_that_learns_from_content_knows_the_catalogue_and_what_comes_into_it(
     broker: Broker, topics_of: Callable[..., TopicSettings], tmp_path: Path
 ) -> None:
-    settings = small(broker.address, topics_of(), tmp_path, **{"models.ranker": "content"})
+    tiny = {"width": 8, "epochs": 1, "least_steps": 20, "batch": 64, "length": 20, "buckets": 64}
+    settings = small(
+        broker.address,
+        topics_of(),
+        tmp_path,
+        **{"models.ranker": "two-tower", "models.ranker_settings": tiny},
+    )
     create(settings.broker, settings.topics, partitions=2)
 
     def described(*names: str) -> list[tuple[str, bytes]]:

@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 KINDS = ("war", "love")
 each_model = pytest.mark.parametrize("name", list(SMALL))
+each_with_vectors = pytest.mark.parametrize("name", ["unified", "two-tower"])
 
 
 def catalogue(items: int) -> dict[str, Description]:
@@ -76,30 +77,39 @@ def scores(folder: Path, kind: int, wanted: list[str]) -> list[float]:
     return [float(one) for one in found[0]]
 
 
-@each_model
+@each_with_vectors
 def test_an_item_without_an_event_is_scored_by_what_is_said_of_it(tmp_path: Path, name: str) -> None:
     trained(name, catalogue(30)).write(tmp_path / "s", "1", {})
     for kind in (0, 1):
-        found = scores(tmp_path / "s", kind, ["unmet-war", "unmet-love"])
+        of_the_other_kind = [f"item-{n}" for n in range(1 - kind, 30, 2)]
+        found = scores(tmp_path / "s", kind, ["unmet-war", "unmet-love", *of_the_other_kind])
         assert found[kind] > found[1 - kind]
+        assert found[kind] > np.mean(found[2:]), "what nobody met is not pushed away from everybody"
 
 
-@each_model
+def test_a_model_without_vectors_knows_what_is_said_of_the_items_that_were_met(tmp_path: Path) -> None:
+    trained("content", catalogue(30)).write(tmp_path / "s", "1", {})
+    assert set(snapshot.read(tmp_path / "s").manifest.item_ids) == {f"item-{n}" for n in range(30)}
+    found = scores(tmp_path / "s", 1, ["item-20", "item-21"])
+    assert found[1] > found[0]
+
+
+@each_with_vectors
 def test_what_comes_into_the_catalogue_later_is_known_after_the_next_refresh(
     tmp_path: Path, name: str
 ) -> None:
     trainer = trained(name, catalogue(30))
-    weights = {key: array.copy() for key, array in trainer.model.arrays().items()}
-    later = {f"later-{kind}": Description((f"category:{kind}", "film"), {"text": _direction(n)})
-             for n, kind in enumerate(KINDS)}  # fmt: skip
-    trainer.describe(catalogue(30) | later)
-    log = events(100, 30, start=5000)
-    trainer.refresh(log, 0, 0)
+    later = {
+        f"later-{kind}": Description((f"category:{kind}", "film"), {"text": _direction(n)})
+        for n, kind in enumerate(KINDS)
+    }
+    trainer.describe(catalogue(32) | later)
+    assert trainer.refresh(events(100, 32, start=5000), 0, 0).tokens == 100
     assert trainer.refreshes == 2
-    assert len(trainer.item_ids) == len(set(trainer.item_ids)) == 34
-    same = [key for key, array in trainer.model.arrays().items() if np.array_equal(array, weights[key])]
-    assert (name == "content") == (set(weights) == set(same))
+    assert set(trainer.item_ids) == {f"item-{n}" for n in range(32)}
     trainer.write(tmp_path / "s", "2", {})
+    ids = snapshot.read(tmp_path / "s").manifest.item_ids
+    assert len(ids) == len(set(ids)) == 36
     found = scores(tmp_path / "s", 1, ["later-war", "later-love"])
     assert found[1] > found[0]
 
@@ -114,26 +124,33 @@ def test_a_checkpoint_goes_on_with_the_content_that_it_learned_with(tmp_path: Pa
     assert again.item_ids == trainer.item_ids
     for key, array in trainer.model.arrays().items():
         np.testing.assert_array_equal(again.model.arrays()[key], array)
-    again.refresh(events(50, 30, start=9000), 0, 0)
+    again.describe(catalogue(30))
+    assert again.refresh(events(50, 30, start=9000), 0, 0).tokens == 50
     assert again.refreshes == 2
 
 
-def test_weights_are_kept_where_the_catalogue_grew() -> None:
-    trainer = trained("unified", catalogue(30))
-    before = {key: array.copy() for key, array in trainer.model.arrays().items()}
-    trainer.describe(catalogue(30) | {"later": Description(("category:war",), {"text": _direction(0)})})
-    assert trainer._describe_items()
-    after = trainer.model.arrays()
-    rows = len(before["weights.item.weight"])
-    assert len(after["weights.item.weight"]) == rows + 1
-    np.testing.assert_array_equal(after["weights.item.weight"][:rows], before["weights.item.weight"])
-    np.testing.assert_array_equal(after["weights.tokens"], before["weights.tokens"])
+@each_with_vectors
+def test_a_snapshot_with_items_that_nobody_met_has_the_weights_that_were_learned(name: str) -> None:
+    trainer = trained(name, catalogue(30))
+    learned = trainer.model.arrays()
+    model, ids = trainer._with_unmet()
+    assert ids[:30] == trainer.item_ids
+    assert len(ids) == 32
+    assert trainer.model.n_items == 30
+    written = model.arrays()
+    rows = len(learned["weights.item.weight"])
+    assert len(written["weights.item.weight"]) == rows + 2
+    for key, array in learned.items():
+        np.testing.assert_array_equal(
+            written[key][:rows] if "item.weight" in key else written[key][: len(array)], array
+        )
 
 
 def test_where_content_appears_for_the_first_time_all_events_held_are_learned_anew() -> None:
     trainer = trained("unified", None)
     trainer.describe(catalogue(30))
     log = events(2000, 30)
+    assert trainer.refresh(EventLog(10), 0, 0).tokens == 0
     assert trainer.refresh(log, 1990, 0).tokens == 2000
     assert trainer.refresh(log, 1990, 0).tokens == 10
 

@@ -39,7 +39,7 @@ def test_each_item_has_a_row_and_embeddings_lie_side_by_side_by_name() -> None:
     assert content is not None
     assert content.tokens == [["x"], [], []]
     assert content.vectors is not None
-    np.testing.assert_allclose(content.vectors, [[1.0, 0.6, 0.8], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(content.vectors, [[0.6, 0.8, 1.0], [0, 0, 0], [0, 0, 0]])
 
 
 def test_an_embedding_of_another_length_than_most_is_left_out() -> None:
@@ -51,12 +51,13 @@ def test_an_embedding_of_another_length_than_most_is_left_out() -> None:
     assert content.vectors.tolist() == [[0.0, 0.0], [1.0, 0.0], [1.0, 0.0]]
 
 
-def test_embeddings_are_taken_as_far_as_there_is_room() -> None:
-    known = {"a": Description((), {"a": np.ones(MAX_NUMBERS, np.float32), "b": embedding(1.0)})}
-    content = content_of(["a"], known)
+def test_embeddings_are_taken_as_far_as_there_is_room_those_that_most_items_have_first() -> None:
+    known = {name: Description((), {"text": embedding(1.0)}) for name in "xyz"}
+    known["odd"] = Description((), {"a": np.ones(MAX_NUMBERS, np.float32)})
+    content = content_of(list(known), known)
     assert content is not None
     assert content.vectors is not None
-    assert content.vectors.shape == (1, MAX_NUMBERS)
+    assert content.vectors.tolist() == [[1.0], [1.0], [1.0], [0.0]]
 
 
 def test_where_nothing_is_said_there_is_no_content() -> None:

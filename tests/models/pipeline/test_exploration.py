@@ -91,39 +91,6 @@ def test_items_are_drawn_as_often_as_their_propensity_says() -> None:
     )  # it shares a category with what askers took
 
 
-def test_an_item_without_an_event_is_tried_out_once_the_catalogue_tells_of_it() -> None:
-    recommender = made(SETTINGS)
-    met = len(recommender.catalogue)
-    recommender.catalogue.set_item("unmet", available=True, categories=["war"], offered=True)
-    for n in range(2000):  # beyond the room that there was
-        recommender.catalogue.set_item(f"sold out {n}", available=False, offered=True)
-    chances = dict(item[:2] for found in explored(recommender, 200) for item in found[:1])
-    assert len(recommender.catalogue) == met + 1
-    assert set(chances) == {*NEW, "unmet"} - {NEW[1]}
-    assert chances["unmet"] == pytest.approx(chances[NEW[0]])
-    assert recommender.metrics()["coverage"] <= 1.0
-
-
-def test_items_that_nobody_met_are_in_the_state_and_keep_their_places() -> None:
-    before, store = made(SETTINGS), Store()
-    for n in range(3000):
-        before.catalogue.set_item(f"unmet{n}", available=True, offered=True)
-    assert before.dirty_bytes > 3000 * 200
-    store.commit(before)
-    after = store.into(Recommender(SETTINGS, seed=3))
-    for n in range(3000):
-        after.catalogue.set_item(f"unmet{n}", available=True, offered=True)
-    described(after)
-    assert after.catalogue.numbers == before.catalogue.numbers
-    assert list(explored(after, 30)) == list(explored(before, 30))
-
-
-def test_without_a_quota_an_item_is_known_by_its_events_alone() -> None:
-    recommender = made(ModelSettings())
-    recommender.catalogue.set_item("unmet", available=True, offered=True)
-    assert recommender.catalogue.number("unmet") == -1
-
-
 @pytest.mark.parametrize("cut", [1, 37])
 def test_a_restart_draws_the_same_wherever_batches_are_cut(cut: int) -> None:
     stream = events(60)

@@ -55,17 +55,6 @@ def test_the_lowest_free_slot_is_given_first_whatever_the_order_of_the_evictions
     assert [catalogue.id_at(slot) for slot in range(5)] == ["a", "x", "y", "z", "new"]
 
 
-def test_items_that_are_only_told_of_are_taken_while_there_is_room_and_go_first() -> None:
-    catalogue = Catalogue(3, takes_unmet=True)
-    with_events(catalogue, "a", "b", clock=1)
-    for name in ("told", "too many"):
-        catalogue.set_item(name, available=True, offered=True)
-    assert set(catalogue.numbers) == {"a", "b", "told"}
-    assert [catalogue.id_at(slot) for slot in range(3)] == ["a", "b", "told"]
-    catalogue.evict(2)
-    assert set(catalogue.numbers) == {"a", "b"}
-
-
 def test_ids_are_numbered_as_far_as_there_is_room() -> None:
     catalogue = Catalogue(16)
     ids = [f"i{n}" for n in range(20)]

@@ -21,11 +21,9 @@ class Told:
 
     def __init__(self) -> None:
         self.said: list[tuple[Any, ...]] = []
-        self.offered: list[bool] = []
 
-    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str], offered: bool) -> None:
+    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str] = ()) -> None:
         self.said.append((item_id, available, tuple(categories)))
-        self.offered.append(offered)
 
     def retire(self, item_id: str) -> None:
         self.said.append((item_id,))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.family.descriptions import Description
+from models.family.descriptions import MAX_NUMBERS, Description
 from stream_app.training.catalogue_reader import take
 from tests.records import Read
 
@@ -59,14 +59,25 @@ def test_beyond_the_limit_those_told_of_last_are_kept() -> None:
     "record",
     [
         Read(b"{", key=b"x", topic="items"),
-        upsert("x", tags="new"),
-        upsert("x", embeddings={"m": "1"}),
+        upsert("x", title=7),
         Read(upsert("x").value, key=b"y", topic="items"),
     ],
 )
 def test_a_bad_record_changes_nothing(record: Read) -> None:
     assert list(taken(upsert("x", title="up"), record)) == ["x"]
     assert taken(upsert("x", title="up"), record)["x"].tokens == ("up",)
+
+
+@pytest.mark.parametrize("odd", [{"tags": "new"}, {"price": "9.99"}, {"embeddings": {"m": "1"}}])
+def test_of_a_record_with_an_odd_field_that_the_worker_does_not_read_the_title_counts(
+    odd: dict[str, Any],
+) -> None:
+    assert taken(upsert("x", title="up", **odd))["x"].tokens == ("up",)
+
+
+def test_an_embedding_that_is_too_long_is_left_out() -> None:
+    given = {"m": [1.0] * (MAX_NUMBERS + 1), "n": [1.0]}
+    assert taken(upsert("x", embeddings=given))["x"].embeddings.keys() == {"n"}
 
 
 def test_an_embedding_beyond_float32_is_left_out() -> None:

@@ -83,6 +83,7 @@ class World:
         self.between = SimpleNamespace(
             apply=self.nothing,
             touched=lambda users: list(users),
+            erased=self.events.append,
             refresh_is_due=False,
             items_done={},
             commit_begins=lambda: None,
@@ -280,6 +281,30 @@ def test_a_write_that_fails_ends_the_work(tmp_path: Path) -> None:
         run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
     assert ("told", 1) not in world.events
     assert ("learned", [2]) not in world.events
+
+
+def test_a_commit_that_is_due_does_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
+    world = World([[record(n)] for n in range(4)])
+    world.disk.clear()
+
+    async def third_is_done(_lists: Any, *, log_append: bool) -> None:  # noqa: ARG001
+        if ("learned", [2]) in world.events:
+            world.disk.set()
+
+    world.publisher.recommendations = third_is_done
+    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
+    assert [event for event in events if event[0] in ("learned", "committed")][:4] == [
+        ("learned", [0]), ("learned", [1]), ("learned", [2]), ("committed", 1),
+    ]  # fmt: skip
+
+
+def test_whoever_is_erased_gets_no_refreshed_list(tmp_path: Path) -> None:
+    world = World([[record(0)]])
+    erased, listed = SimpleNamespace(user_id="eve", value=None), SimpleNamespace(user_id="ann", value=b"{}")
+    world.pipeline.process = lambda *_, **__: Processed(1, recommendations=[erased, listed], counts=Counter())  # type: ignore[list-item]
+    run(world, tmp_path)
+    assert "eve" in world.events
+    assert "ann" not in world.events
 
 
 def test_refreshed_lists_go_out_when_their_revisions_are_written(tmp_path: Path) -> None:
