@@ -102,12 +102,12 @@ class BlendSettings(Section):
 
     lr: float = Field(0.15, ge=0)
     accumulator: float = Field(50.0, gt=0)
-    learn_within: int = Field(50, ge=1, description="learn only when the target ranks under this")
+    learn_within: int = Field(30, ge=1, description="learn only when the target ranks under this")
     share: Fraction = Field(0.1, description="of the events teach the blend")
     share_all_until: int = Field(
         50_000, ge=0, description="every event teaches until this many were accepted"
     )
-    floor: float = Field(1e-6, gt=0)
+    floor: float = Field(3e-3, gt=0, description="smallest share of the candidates that a source can give an item")
     start_covisit: float = Field(0.6, description="first weight of the readings, shared out evenly")
     start_popularity: float = 0.05
     start_asymmetric_mf: float = 0.05
