@@ -107,7 +107,9 @@ class BlendSettings(Section):
     share_all_until: int = Field(
         50_000, ge=0, description="every event teaches until this many were accepted"
     )
-    floor: float = Field(3e-3, gt=0, description="smallest share of the candidates that a source can give an item")
+    floor: float = Field(
+        3e-3, gt=0, description="smallest share of the candidates that a source can give an item"
+    )
     start_covisit: float = Field(0.6, description="first weight of the readings, shared out evenly")
     start_popularity: float = 0.05
     start_asymmetric_mf: float = 0.05
