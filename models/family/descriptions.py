@@ -65,8 +65,8 @@ def content_of(item_ids: Sequence[str], known: Mapping[str, Description]) -> Con
     width = 0
     having = Counter(name for one in told for name in one.embeddings)
     for name in sorted(having, key=lambda name: (-having[name], name)):
-        lengths = [len(one.embeddings[name]) for one in told if name in one.embeddings]
-        length = max(sorted(set(lengths)), key=lengths.count)
+        lengths = Counter(len(one.embeddings[name]) for one in told if name in one.embeddings)
+        length = max(sorted(lengths), key=lambda length: lengths[length])
         if length == 0 or width + length > MAX_NUMBERS:
             continue
         width += length

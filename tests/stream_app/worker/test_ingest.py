@@ -147,6 +147,17 @@ class World:
         self.events.append(("told", offsets["events", 0]))
 
 
+def hold_the_disk(world: World, *, until: Any) -> None:
+    """No write ends before lists are sent after this event."""
+    world.disk.clear()
+
+    async def recommendations(_lists: Any, *, log_append: bool) -> None:  # noqa: ARG001
+        if until in world.events:
+            world.disk.set()
+
+    world.publisher.recommendations = recommendations
+
+
 def run(world: World, directory: Path, marker: Marker | None = None, **settings: Any) -> list[Any]:
     """Let a session work until every batch was polled, then finish; what happened."""
     overrides = {
@@ -261,13 +272,7 @@ def test_a_commit_comes_before_the_batch_that_was_read_meanwhile(tmp_path: Path)
 
 def test_batches_go_on_while_a_commit_is_written_and_the_next_commit_waits_for_it(tmp_path: Path) -> None:
     world = World([[record(0)], [record(1)], [record(2)], []])
-    world.disk.clear()
-
-    async def second_is_done(_lists: Any, *, log_append: bool) -> None:  # noqa: ARG001
-        if ("learned", [1]) in world.events:
-            world.disk.set()
-
-    world.publisher.recommendations = second_is_done
+    hold_the_disk(world, until=("learned", [1]))
     events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
     assert [event for event in events if event[0] in ("learned", "committed")] == [
         ("learned", [0]), ("learned", [1]), ("committed", 1), ("learned", [2]), ("committed", 2), ("committed", 3),
@@ -285,13 +290,7 @@ def test_a_write_that_fails_ends_the_work(tmp_path: Path) -> None:
 
 def test_a_commit_that_is_due_does_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
     world = World([[record(n)] for n in range(4)])
-    world.disk.clear()
-
-    async def third_is_done(_lists: Any, *, log_append: bool) -> None:  # noqa: ARG001
-        if ("learned", [2]) in world.events:
-            world.disk.set()
-
-    world.publisher.recommendations = third_is_done
+    hold_the_disk(world, until=("learned", [2]))
     events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
     assert [event for event in events if event[0] in ("learned", "committed")][:4] == [
         ("learned", [0]), ("learned", [1]), ("learned", [2]), ("committed", 1),
