@@ -66,7 +66,7 @@ class Ingest(faust.Service):
        names the batch; after `worker.restarts_before_bisect` restarts on the same one it is gone through
        record by record on a copy of the state, and the culprit is dead-lettered (`suspects`).
 
-    Step 1 and the end are here; a `Session` does 2 to 7 over and over.
+    Step 1 and the end are here; a `Session` does 2 to 5 over and over, its `Commits` 6 and 7.
     """
 
     mundane_level = "debug"

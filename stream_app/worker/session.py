@@ -1,4 +1,5 @@
-"""Steps 2 to 7 of the commit protocol, turn by turn, while everything is open (see `ingest.Ingest`).
+"""Steps 2 to 5 of the commit protocol, turn by turn, and when 6 and 7 come, while everything is open (see
+`ingest.Ingest` and `commits.Commits`).
 
 In: an open state, its pipeline, the reader, the publisher, the followers. Out: batches processed and
 committed. Never opens or closes what it was given."""
@@ -9,7 +10,7 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from aiokafka import ConsumerRecord
@@ -18,8 +19,9 @@ from stream_app.batch.pipeline import MAX_BATCH, Pipeline
 from stream_app.batch.refusals import DeadLetter
 from stream_app.errors import HeadraceError
 from stream_app.settings import Settings
-from stream_app.store.state import Changes, Position, StateStore
+from stream_app.store.state import StateStore
 from stream_app.worker.between import Between, InThread
+from stream_app.worker.commits import Commits
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.followers import Followers
 from stream_app.worker.freshness import WorkerMetrics
@@ -31,8 +33,6 @@ from stream_app.worker.suspects import Marker, place
 log = logging.getLogger(__name__)
 
 FIGURES_S = 1.0
-PATIENCE_S = 0.5
-"""A commit that is due waits so long for a moment in which no list is under way; then the batches wait for it."""
 PIPELINE_ERROR = "pipeline_error"
 SOON = 96
 """A batch of so many events is about as cheap, an event, as a larger one: some 50 ms of work."""
@@ -69,7 +69,6 @@ class Session:
         beside: InThread,
     ) -> None:
         self._worker = settings.worker
-        self._store = store
         self._pipeline = pipeline
         self._reader = reader
         self._publisher = publisher
@@ -78,16 +77,13 @@ class Session:
         self._metrics = metrics
         self._reach = failpoints.reach
         self._in_thread = in_thread
-        self._beside = beside
         self._between = between
-        self._done = reader.offsets
-        self._moved = False
-        self._committed_at = time.monotonic()
-        self._not_before = 0.0
+        self._commits = Commits(
+            settings, store, pipeline.recommender, reader, publisher, between, marker, metrics, failpoints,
+            in_thread, beside,
+        )  # fmt: skip
         self._polled_at = 0.0
         self._figures_at = 0.0
-        self._writing: asyncio.Task[dict[Position, int]] | None = None
-        self._telling: asyncio.Task[None] | None = None
         self._careful = marker.restarts >= settings.worker.restarts_before_bisect
         self._ahead = ReadAhead(self._poll, pipeline.decoder.decode)
         self.backlog: list[ConsumerRecord] = []
@@ -103,25 +99,16 @@ class Session:
         Raises:
             HeadraceError: what stops the worker. Nothing was written after it.
         """
-        if self._store.offsets.keys().isdisjoint(self._done):
-            self._moved = True
-            await self.commit()  # the topics' ids and where reading began, before anything is learned
-            await self._written()
+        await self._commits.first()
         try:
             while go_on():
                 await self._turn(go_on)
         finally:  # a write under way is of before whatever ends the work
-            if self._writing is not None:
-                await asyncio.shield(asyncio.gather(self._writing, return_exceptions=True))
+            await self._commits.settle()
 
     async def finish(self) -> None:
         """A last commit, told to Kafka too."""
-        await self.commit(whole=True)
-        if self._telling is not None:
-            await self._telling
-        await self._written()
-        if self._telling is not None:
-            await self._telling
+        await self._commits.last()
 
     async def close(self) -> None:
         """Let go of what was read and not worked on."""
@@ -129,24 +116,24 @@ class Session:
 
     async def _turn(self, go_on: Callable[[], bool]) -> None:
         await self._between.apply()
-        if self._writing is not None and self._writing.done():
-            await self._written()
+        await self._commits.look()
         if self._followers.paused:
-            if self._commit_is_due():
-                await self.commit()
+            if self._commits.are_due:
+                await self._commits.begin()
             await asyncio.sleep(self._worker.poll_ms / 1000)
         else:
             batch = self._take_backlog() or await self._ahead.take()
             # Here, and not right after a batch: its lists were acknowledged while the next one was waited for.
-            if self._commit_is_due():
-                await self.commit()
+            if self._commits.are_due:
+                await self._commits.begin()
                 if not go_on():  # it may have waited long, for a broker that was away
                     self.backlog[:0] = batch.records
                     return
             if batch.records:
                 await self._process(batch)
-            if self._between.refresh_is_due and self._lag() <= self._worker.batch_events:
-                self._moved = await self._between.refresh() or self._moved
+            caught_up = self._lag() <= self._worker.batch_events
+            if self._between.refresh_is_due and caught_up and await self._between.refresh():
+                self._commits.moved = True
         self._show_figures()
 
     # -- step 2 ----------------------------------------------------------------------------------------------
@@ -191,13 +178,13 @@ class Session:
         while good.records:
             taken = await self._process_good(good)
             if taken == len(good.records):
-                self._advance(good.ends)
+                self._commits.advance(good.ends)
                 break
-            self._advance(ends_of(good.records[:taken]))
+            self._commits.advance(ends_of(good.records[:taken]))
             good = polled(good.records[taken:], batch.received_ms)
-            await self.commit()
+            await self._commits.begin()
         if culprits:
-            self._advance(batch.ends)
+            self._commits.advance(batch.ends)
 
     async def _process_good(self, batch: Polled) -> int:
         records = batch.records
@@ -250,91 +237,6 @@ class Session:
         for letter in letters:
             log.error("a record that breaks the pipeline every time is dead-lettered: %s", letter)
         await self._publisher.dead_letters(letters)
-
-    def _advance(self, ends: Mapping[Position, int]) -> None:
-        self._done.update(ends)
-        self._moved = True
-
-    # -- steps 6 and 7 ---------------------------------------------------------------------------------------
-    def _commit_is_due(self) -> bool:
-        now = time.monotonic()
-        if (
-            not self._moved
-            or now < self._not_before
-            or (self._writing is not None and not self._writing.done())
-        ):
-            return False
-        since = now - self._committed_at
-        if since >= self._worker.commit_s + PATIENCE_S:
-            return True
-        if since >= self._worker.commit_s and self._publisher.quiet:
-            return True
-        return bool(self._pipeline.recommender.dirty_bytes >= self._worker.commit_bytes)
-
-    async def commit(self, *, whole: bool = False) -> None:
-        """Step 5 (its end), and what changed so far is on its way to the disk; steps 6 and 7 end beside the batches.
-
-        A whole one leaves no row to be made whole at the next start.
-
-        Raises:
-            StateError: the commit before this one failed.
-        """
-        await self._written()
-        if not self._moved and not (whole and self._pipeline.recommender.owes_rows):
-            return
-        self._reach("5-before")
-        await self._publisher.acknowledged()
-        self._reach("5-after")
-        self._reach("6-before")
-        started = time.monotonic()
-        changes = await self._in_thread(self._take, whole)
-        self._between.commit_begins()
-        self._moved = False
-        self._committed_at = time.monotonic()
-        self._metrics.commit_ms.observe((self._committed_at - started) * 1000)
-        self._writing = asyncio.create_task(
-            self._write(changes, dict(self._done), dict(self._between.items_done)), name="commit"
-        )
-
-    def _take(self, whole: bool) -> Changes:
-        recommender = self._pipeline.recommender
-        changes = recommender.take_dirty(whole=whole)
-        self._store.announce(changes)
-        recommender.mark_clean()
-        return changes
-
-    async def _write(
-        self, changes: Changes, done: dict[Position, int], items: dict[Position, int]
-    ) -> dict[Position, int]:
-        """Step 6; what is committed of the input topics."""
-        started = time.monotonic()
-        size = await self._beside(self._store.commit, changes, done | items, self._reader.facts.ids)
-        self._reach("6-after")
-        ended = time.monotonic()
-        self._not_before = ended + (ended - started) * (1 / max(self._worker.commit_share, 0.001) - 1)
-        self._metrics.commit_write_ms.observe((ended - started) * 1000)
-        self._metrics.commit_bytes.inc(size)
-        self._marker.committed(done)
-        return done
-
-    async def _written(self) -> None:
-        """What waits for the write under way, if there is one.
-
-        Raises:
-            StateError: it failed.
-        """
-        if self._writing is None:
-            return
-        writing, self._writing = self._writing, None
-        done = await asyncio.shield(writing)
-        await self._between.publish_refreshed()
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell_group(done))
-
-    async def _tell_group(self, offsets: dict[Position, int]) -> None:
-        self._reach("7-before")
-        await self._reader.commit_group(offsets)
-        self._reach("7-after")
 
     # -- figures ---------------------------------------------------------------------------------------------
     def _show_figures(self) -> None:

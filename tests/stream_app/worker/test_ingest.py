@@ -16,7 +16,7 @@ import pytest
 from stream_app.batch.pipeline import MAX_BATCH, Processed
 from stream_app.batch.refusals import DeadLetter
 from stream_app.settings import load
-from stream_app.worker import session
+from stream_app.worker import commits
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.session import SOON, PipelineError, Session
@@ -240,7 +240,7 @@ def test_a_commit_that_is_due_waits_for_a_quiet_moment_but_not_for_long(
         "acknowledged", "announced", "clean", ("committed", 2), ("told", 2),
     ]  # fmt: skip
     assert ("committed", 1) not in world.events
-    monkeypatch.setattr(session, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(commits, "PATIENCE_S", 0.0)
     world = World([[record(0)], [record(1)], []])
     world.publisher.quiet = False
     assert ("committed", 1) in run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
@@ -270,15 +270,6 @@ def test_a_commit_comes_before_the_batch_that_was_read_meanwhile(tmp_path: Path)
     ]  # fmt: skip
 
 
-def test_batches_go_on_while_a_commit_is_written_and_the_next_commit_waits_for_it(tmp_path: Path) -> None:
-    world = World([[record(0)], [record(1)], [record(2)], []])
-    hold_the_disk(world, until=("learned", [1]))
-    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
-    assert [event for event in events if event[0] in ("learned", "committed")] == [
-        ("learned", [0]), ("learned", [1]), ("committed", 1), ("learned", [2]), ("committed", 2), ("committed", 3),
-    ]  # fmt: skip
-
-
 def test_a_write_that_fails_ends_the_work(tmp_path: Path) -> None:
     world = World([[record(0)], [record(1)], [record(2)], []])
     world.store.commit = lambda *_: 1 / 0
@@ -288,7 +279,7 @@ def test_a_write_that_fails_ends_the_work(tmp_path: Path) -> None:
     assert ("learned", [2]) not in world.events
 
 
-def test_a_commit_that_is_due_does_not_wait_for_a_slow_disk(tmp_path: Path) -> None:
+def test_batches_go_on_while_a_commit_is_written_and_no_other_begins_before_it_is(tmp_path: Path) -> None:
     world = World([[record(n)] for n in range(4)])
     hold_the_disk(world, until=("learned", [2]))
     events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)
