@@ -1,26 +1,79 @@
-"""Names of event types as small codes, given at first sight and kept with the state."""
+"""Kinds of events, which say what was done and where, as small codes: given at first sight and kept with the state.
+
+A kind is the event type, followed by the scenario (a surface, a domain) where the event names one. So one small code of
+an event, wherever it is stored, says both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from models.base import F32
+from models.base import F32, I32, U8
 
 OTHER = 0
 """Code of every name beyond the 255th."""
+MAX_SCENARIOS = 15
+"""So many are told apart; events of any other are as if they named none."""
+_IN = "\x1f"
+
+
+def kind_of(action: str, scenario: str | None) -> str:
+    """The name of what was done, and where."""
+    return f"{action}{_IN}{scenario}" if scenario else action
+
+
+def parted(kind: str) -> tuple[str, str]:
+    """What was done, and where; "" for nowhere in particular.
+
+    >>> parted(kind_of("click", "shop")), parted("click")
+    (('click', 'shop'), ('click', ''))
+    """
+    action, _, scenario = kind.partition(_IN)
+    return action, scenario
+
+
+def codes_of(kinds: Sequence[str]) -> tuple[I32, I32]:
+    """Of each kind: what was done, from 0 up, and where, from 1 up, 0 for nowhere; by first appearance."""
+    actions: dict[str, int] = {}
+    scenarios: dict[str, int] = {"": 0}
+    pairs = [parted(kind) for kind in kinds]
+    done = [actions.setdefault(action, len(actions)) for action, _ in pairs]
+    where = [scenarios.setdefault(scenario, len(scenarios)) for _, scenario in pairs]
+    return np.array(done, np.int32), np.array(where, np.int32)
+
+
+class Scenarios:
+    """The first `MAX_SCENARIOS` scenarios that are met."""
+
+    def __init__(self) -> None:
+        self.codes: dict[str, int] = {}
+        """From 1 up."""
+
+    def kept(self, kind: str) -> str:
+        """The kind itself, or without its scenario where that is one too many."""
+        action, scenario = parted(kind)
+        if not scenario or scenario in self.codes:
+            return kind
+        if len(self.codes) == MAX_SCENARIOS:
+            return action
+        self.codes[scenario] = len(self.codes) + 1
+        return kind
 
 
 class Actions:
-    """An open vocabulary of at most 255 event types, each with a teaching weight."""
+    """An open vocabulary of at most 255 kinds of events, each with a teaching weight and a scenario."""
 
     def __init__(self, weights: dict[str, float], default: float = 1.0) -> None:
         self._given = weights
         self._default = default
+        self._met = Scenarios()
         self.codes: dict[str, int] = {}
         self.weights: F32 = np.full(256, default, np.float32)
         """Teaching weight of each code, float32 [256]."""
+        self.scenarios: U8 = np.zeros(256, np.uint8)
+        """Scenario of each code, from 1 up; 0 for none, uint8 [256]."""
 
     @property
     def names(self) -> list[str]:
@@ -28,14 +81,19 @@ class Actions:
         return list(self.codes)
 
     def code(self, name: str) -> int:
-        """The code of an event type, which is admitted if it is new."""
+        """The code of a kind of event, which is admitted if it is new."""
         code = self.codes.get(name)
         if code is None:
             if len(self.codes) == 255:
-                return OTHER
+                return self.codes.get(parted(name)[0], OTHER)
+            kept = self._met.kept(name)
+            if kept != name:
+                return self.code(kept)
+            action, scenario = parted(name)
             code = len(self.codes) + 1
             self.codes[name] = code
-            self.weights[code] = self._given.get(name, self._default)
+            self.weights[code] = self._given.get(action, self._default)
+            self.scenarios[code] = self._met.codes.get(scenario, 0)
         return code
 
     def restore(self, names: Iterable[str]) -> None:

@@ -40,6 +40,7 @@ class Dataset:
         value: float64 [n]; NaN where the event has none.
         ts: event time in ms UTC, int64 [n].
         event_id: the source's own ids [n], or None where it has none.
+        scenario: codes into `scenarios`, int32 [n]; -1 for an event without one.
         items: the catalogue, columns as in `ITEMS_SCHEMA`; may be empty.
     """
 
@@ -57,6 +58,8 @@ class Dataset:
     ts: I64
     event_id: list[str | None] | None
     items: pl.DataFrame
+    scenario: I32
+    scenarios: list[str]
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -65,7 +68,7 @@ class Dataset:
 def from_frame(
     frame: pl.DataFrame, *, name: str, source: str, note: str = "", items: pl.DataFrame | None = None
 ) -> Dataset:
-    """The columns `user`, `item`, `type` (strings), `ts` (ms), and, where they are, `value` and `event_id`.
+    """The columns `user`, `item`, `type` (strings), `ts` (ms); where they are, `value`, `event_id`, `scenario`.
 
     `item` may be null (an `erase` has none): its code is then -1.
     """
@@ -82,10 +85,16 @@ def from_frame(
     if "event_id" in frame.columns:
         event_id = frame["event_id"].cast(pl.String).to_list()
 
+    scenario, scenarios = np.full(len(frame), -1, np.int32), list[str]()
+    if "scenario" in frame.columns:
+        scenario, scenarios = _encode(frame["scenario"].cast(pl.String).replace("", None))
+
     digest = hashlib.sha256()
     for column in (user, item, kind, value, ts):
         digest.update(np.ascontiguousarray(column).tobytes())
     digest.update(msgspec.json.encode([user_ids, item_ids, types, event_id]))
+    if scenarios:
+        digest.update(scenario.tobytes() + msgspec.json.encode(scenarios))
     return Dataset(
         name=name,
         source=source,
@@ -101,6 +110,8 @@ def from_frame(
         ts=ts,
         event_id=event_id,
         items=pl.DataFrame(schema=ITEMS_SCHEMA) if items is None else items,
+        scenario=scenario,
+        scenarios=scenarios,
     )
 
 

@@ -21,7 +21,7 @@ from stream_app.errors import HeadraceError
 DELIMITERS = ("::", "\t", ";", "|", ",", " ")
 UNIT_SEPARATOR = b"\x1f"
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-ID_FIELDS = ("user", "item", "event_id", "type")
+ID_FIELDS = ("user", "item", "event_id", "type", "scenario")
 
 Names = Mapping[str, tuple[str, ...]]
 

@@ -240,11 +240,13 @@ class _Run:
         data, state, send = self._data, self._state, self._delivery.send
         encode = msgspec.json.Encoder().encode
         topic, user_ids, item_ids, types = state.topic, data.user_ids, data.item_ids, data.types
+        scenarios = [*data.scenarios, None]  # code -1 is the last
         self._started = self._clock()
-        columns = (rows, data.user[rows], data.item[rows], data.type[rows], data.value[rows], data.ts[rows])
+        every = (data.user, data.item, data.type, data.value, data.ts, data.scenario)
+        columns = (rows, *(column[rows] for column in every))
         ended_early = False
         try:
-            for row, user, item, kind, value, ts in zip(*(c.tolist() for c in columns), strict=True):
+            for row, user, item, kind, value, ts, where in zip(*(c.tolist() for c in columns), strict=True):
                 if pace.paced:
                     pace.wait(ts, self._settle)
                 if not self._progress.sent % 256:
@@ -260,6 +262,7 @@ class _Run:
                         type=types[kind],
                         value=None if value != value else value,
                         ts=ts,
+                        scenario=scenarios[where],
                     )
                 )
                 self._sizes[row] = len(payload)

@@ -106,6 +106,8 @@ class Simulation:
         shape: what the world is like.
         step_ms: event time between two records.
         largest_bytes: size of the largest broken records; 0 for none.
+        scenarios: so many places (`place 0`…), to which groups of items are dealt out in turn: an event names its
+            item's. 0 for none.
 
     Raises ValueError for sizes below 1 or shares that don't add up.
     """
@@ -128,6 +130,7 @@ class Simulation:
         start_ms: int = START_MS,
         step_ms: int = 50,
         largest_bytes: int = 0,
+        scenarios: int = 0,
     ) -> None:
         shares = {
             "drift": drift,
@@ -142,6 +145,8 @@ class Simulation:
                 raise ValueError(f"{name} is a share from 0 to 1, not {share}")
         if bots + duplicates + late + broken > 1:
             raise ValueError("bots, duplicates, late and broken together are more than all records")
+        if scenarios < 0:
+            raise ValueError(f"scenarios must be 0 or more, not {scenarios}")
         for name, size in {"users": users, "items": items, "events": events}.items():
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, not {size}")
@@ -156,6 +161,7 @@ class Simulation:
         )
         self._bot_names = [f"bot{n}" for n in range(max(1, users // 100))]
         self._start_ms, self._step_ms, self._largest = start_ms, step_ms, largest_bytes
+        self._scenarios = scenarios
         self.ledger = Ledger()
         """Of the records made by the latest `records()`; complete when that is exhausted."""
 
@@ -269,6 +275,8 @@ class Simulation:
             "type": "click",
             "ts": self._start_ms + number * self._step_ms,
         }
+        if self._scenarios:
+            event["scenario"] = f"place {item % self.world.shape.groups % self._scenarios}"
         chance = draw.random()
         if chance < 0.3:
             event["type"] = "rating"

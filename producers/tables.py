@@ -31,6 +31,7 @@ NAMES = {
     "type": ("type",),
     "value": ("value",),
     "event_id": ("event_id",),
+    "scenario": ("scenario",),
 }
 """Our fields, and the column names that need no map."""
 
@@ -71,8 +72,8 @@ def read(
 ) -> Dataset:
     """The events of a file.
 
-    `columns` maps our fields (`user`, `item`, `ts`, `type`, `value`, `event_id`) to names, or to numbers from
-    0 when the file has no header; a field that it leaves out is looked for under our own name. `delimiter`
+    `columns` maps our fields (`user`, `item`, `ts`, `type`, `value`, `event_id`, `scenario`) to names, or to
+    numbers from 0 when the file has no header; a field that it leaves out is looked for under our own name. `delimiter`
     may have several characters; None finds it. `event_type` is the type of all rows of a file without such a
     column; by default `rating` when there is a value, else `click`. `item` may be empty in an `erase`.
 
@@ -84,11 +85,11 @@ def read(
         raise TableError(f"{path}: there are no rows")
     bad = _Bad(path, raw, chosen)
     out: dict[str, pl.Series] = {}
-    for field in ("type", "user", "item", "event_id"):
+    for field in ("type", "user", "item", "event_id", "scenario"):
         if field in raw.columns:
             ids = _text(raw[field], path, chosen[field])
             size = ids.str.len_bytes().fill_null(0)
-            empty_is_fine = pl.repeat(field == "event_id", len(raw), eager=True)
+            empty_is_fine = pl.repeat(field in ("event_id", "scenario"), len(raw), eager=True)
             if field == "item" and "type" in out:
                 empty_is_fine = (out["type"] == "erase").fill_null(value=False)
             allowed = (size <= MAX_ID_BYTES) & ((size > 0) | empty_is_fine)

@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from models.config import Fraction, ModelSettings, Section
+from models.vocabulary import parted
 
 DEFAULT_WEIGHTS = {
     "view": 0.5,
@@ -109,6 +110,10 @@ class EventSettings(Section):
     def _beside_the_defaults(cls, weights: dict[str, float]) -> dict[str, float]:
         """Who gives `click` a weight does not mean that a `skip` is now a good thing."""
         return DEFAULT_WEIGHTS | weights
+
+    def weight_of(self, kind: str) -> float:
+        """What an event of this kind teaches, wherever it took place."""
+        return self.weights.get(parted(kind)[0], self.default_weight)
 
     @model_validator(mode="after")
     def _a_scale(self) -> Self:

@@ -17,9 +17,11 @@ import numpy as np
 from models.base import EventBatch, Lists
 from models.pipeline.recommender import Recommender
 from models.state.users import UserTable
+from models.vocabulary import kind_of
 
 KEY = 17
 WEIGHTS = {"click": 1.0, "rating": 1.0, "dislike": -0.5}
+PLACES = ("", "home", "shop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Store:
 
 
 def traffic(n: int, users: int = 12, items: int = 40, seed: int = 1) -> list[Event]:
-    """Clicks, ratings and dislikes with ties in time, some events twice, some out of order."""
+    """Clicks, ratings and dislikes in two places and nowhere, with ties in time, some events twice or out of order."""
     rng = random.Random(seed)
     events: list[Event] = []
     for offset in range(n):
@@ -74,7 +76,7 @@ def traffic(n: int, users: int = 12, items: int = 40, seed: int = 1) -> list[Eve
                 item=f"i{min(rng.randrange(items), rng.randrange(items))}",
                 ts=1000 * (offset // 3) - (50_000 if rng.random() < 0.05 else 0),
                 offset=offset,
-                kind=kind,
+                kind=kind_of(kind, PLACES[offset * offset % 7 % 3]),
                 weight=WEIGHTS[kind],
                 value=float(rng.randint(1, 5)) if kind == "rating" else float("nan"),
                 event_id=offset + 1,

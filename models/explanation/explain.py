@@ -103,6 +103,9 @@ class _Explainer:
         self.vectors = recommender.vectors_of(self.variants, everyone)
         self.histories = [self._history(int(v)) for v in everyone]
         gap = self.variants.history(0, self.teaching, np.zeros(HISTORY, np.int32))[1]
+        c = self.users.columns
+        newest = int(c.seq_action[user, c.seq_n[user] - 1]) if c.seq_n[user] else 0
+        self.scenario = int(recommender.actions.scenarios[newest]) if c.seq_n[user] else 0
         self.weights = np.zeros(len(self.names), np.float32)
         rescored.weights_of(self.view.state, self.users.events(user), gap, self.weights)
 
@@ -149,7 +152,7 @@ class _Explainer:
         v, history = self.view, self.histories[0]
         count, free = rescored.propose(
             state, v.fixed, v.scratch, self.users.columns, self.users.seen, v.slot_of, self.slots, self.user,
-            history, len(history), self.vectors[0], v.reranked, blocking,
+            history, len(history), self.vectors[0], v.reranked, self.scenario, blocking,
         )  # fmt: skip
         return v.scratch.slots[:count].copy(), free
 
@@ -157,7 +160,8 @@ class _Explainer:
         v, history, c = self.view, self.histories[variant], self.users.columns
         rescored.rescore(
             v.state, v.fixed, v.scratch, v.slot_of, self.slots, candidates, history, len(history),
-            c.mf[self.user], int(c.mf_n[self.user]), self.vectors[variant], v.reranked, self.clock, self.weights,
+            c.mf[self.user], int(c.mf_n[self.user]), self.vectors[variant], v.reranked, self.clock,
+            self.scenario, self.weights,
         )  # fmt: skip
         x: Scratch = v.scratch
         n = len(candidates)
@@ -203,12 +207,16 @@ class _Explainer:
         found = ["co-visitation"] if at < min(v.fixed.candidates, free) else []
         readings = len(v.fixed.readings.lanes)
         x, mark = v.scratch, self._mark_blocked()
-        for p, top in enumerate(v.state.popularity.top):
+        tops = list(enumerate(v.state.popularity.top))
+        if self.scenario:
+            tops.append((v.fixed.baseline, v.state.here.top[self.scenario - 1]))
+        for p, top in tops:
             shown = [
                 s for s in top.tolist() if s >= 0 and x.blocked[s] != mark and v.state.items.available[s]
             ]
             if slot in shown[: v.fixed.popular]:
                 found.append(self.names[readings + p])
+        found = list(dict.fromkeys(found))
         return found or ["the whole catalogue"]
 
     def _mark_blocked(self) -> int:

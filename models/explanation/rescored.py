@@ -20,7 +20,7 @@ from models.state.sequences import UserColumns
 @kernel
 def propose(
     state: State, fixed: Fixed, x: Scratch, users: UserColumns, seen: I32, slot_of: I32, slots: int, u: int,
-    history: I32, n: int, vector: F32, reranked: Reranked, blocking: bool,
+    history: I32, n: int, vector: F32, reranked: Reranked, scenario: int, blocking: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """Fill `x.slots` with the candidates: their number, and how many the co-visitation had to choose from.
 
@@ -32,7 +32,7 @@ def propose(
         policy.block_seen(
             x.blocked, mark, slot_of, seen, users.seen_at[u], users.seen_class[u], users.seen_n[u], fixed.seen
         )
-    count, touched = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark)
+    count, touched = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark, scenario)
     free = 0
     for t in range(touched):
         if policy.allowed(x.blocked, mark, state.items.available, x.touched[t]):
@@ -49,7 +49,7 @@ def weights_of(state: State, events: int, gap: int, out: F32) -> None:
 @kernel
 def rescore(
     state: State, fixed: Fixed, x: Scratch, slot_of: I32, slots: int, candidates: I32, history: I32, n: int,
-    user_mf: F32, rated: int, vector: F32, reranked: Reranked, clock: int, weights: F32,
+    user_mf: F32, rated: int, vector: F32, reranked: Reranked, clock: int, scenario: int, weights: F32,
 ) -> None:  # fmt: skip
     """Fill `x.features` and `x.scores` for these candidates [c] and any history."""
     x.mark[0] += 1
@@ -63,7 +63,7 @@ def rescore(
     covisit_readings.finish(c, r, candidates, count, mass, total, x.base, x.sums.of, x.stamp, mark)
     x.slots[:count] = candidates
     x.weights[:] = weights
-    describe(state, fixed, x, count, n, user_mf, rated, vector, reranked, clock)
+    describe(state, fixed, x, count, n, user_mf, rated, vector, reranked, clock, scenario)
     score(x, count)
 
 

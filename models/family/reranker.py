@@ -24,20 +24,21 @@ from models.sequence.encode import Events
 from models.sequence.snapshot import SnapshotError
 from models.sequence.stored_events import Stored
 from models.state.users import UserTable
-from models.vocabulary import Actions
+from models.vocabulary import Actions, codes_of
 
 MOST_ITEMS = 4096
 """Of a model without factors: the identity of so many takes 64 MiB."""
 History: TypeAlias = list[tuple[int, float, int, int]]
-"""A user's events, oldest first: item row, value, ts, action code."""
+"""A user's events, oldest first: item row, value, ts, number of the kind of event."""
 LOWEST = -1e4
 """Stands for a score of -inf, which no product of finite vectors is."""
 
 
 @dataclass(slots=True)
 class _Asked:
-    """Histories that vectors are wanted of, as lists."""
+    """Histories that vectors are wanted of, as lists; `kinds` are the model's codes of each kind: action, scenario."""
 
+    kinds: tuple[I32, I32]
     user: list[int] = field(default_factory=list)
     rows: list[History] = field(default_factory=list)
 
@@ -58,10 +59,13 @@ class _Asked:
         )
         for at, history in enumerate(self.rows):
             if history:
-                items, values, ts, actions = zip(*history, strict=True)
+                items, values, ts, kinds = zip(*history, strict=True)
                 part = slice(-len(history), None)
                 asked.items[at, part], asked.values[at, part] = items, values
-                asked.ts[at, part], asked.actions[at, part] = ts, actions
+                asked.ts[at, part] = ts
+                asked.actions[at, part], asked.scenarios[at, part] = (
+                    code[list(kinds)] for code in self.kinds
+                )
         return asked
 
 
@@ -83,6 +87,7 @@ class FamilyReranker:
         self._item = {name: code for code, name in enumerate(manifest.item_ids[: self.model.n_items])}
         self._user = {name: code for code, name in enumerate(manifest.user_ids) if name}
         self._action = {name: code for code, name in enumerate(manifest.actions, 1)}
+        self.kinds = codes_of(manifest.actions)
         if isinstance(self.model, Factored):
             factors = self.model.factors()
         else:
@@ -101,7 +106,7 @@ class FamilyReranker:
         return np.array([self._item.get(name, -1) for name in item_ids], np.int32)
 
     def action_codes(self, names: Sequence[str]) -> I32:
-        """1 + the code of each event type, int32 [n]; 0 for one that the model did not learn from."""
+        """1 + the number of each kind of event, int32 [n]; 0 for one that the model did not learn from."""
         return np.array([self._action.get(name, 0) for name in names], np.int32)
 
     def user_codes(self, names: Sequence[str]) -> list[int]:
@@ -124,7 +129,7 @@ class FamilyReranker:
 
     def current(self, users: UserTable, slots: I32, row_of: I32, actions: Actions) -> F32:
         """The users' vectors as they are now, float32 [n, d]."""
-        asked, of_action = _Asked(), self._of_action(actions)
+        asked, of_action = _Asked(self.kinds), self._of_action(actions)
         held = histories(users, slots.astype(np.int64), row_of, of_action, self.length)
         for code, history in zip(self.user_codes([users.id_of(int(s)) for s in slots]), held, strict=True):
             asked.add(code, history)
@@ -140,7 +145,7 @@ class FamilyReranker:
         codes = self.user_codes(user_ids) if user_ids else [NOBODY] * (len(offsets) - 1)
         held = [self._history(context, slice(int(a), int(b))) for a, b in pairwise(offsets)]
         clock = [history[-1][2] if history else 0 for history in held]
-        asked, last = _Asked(), [-1] * len(held)
+        asked, last = _Asked(self.kinds), [-1] * len(held)
         before, after = np.empty(len(events), np.int64), np.empty(len(events), np.int64)
         for at, u in enumerate(users.tolist()):
             if last[u] < 0:
@@ -202,7 +207,7 @@ class FamilyPlan:
 
     def finish(self, accepted: Bool) -> tuple[F32, F32]:
         """Each event's user before and after it, [n, d]; rows of events that were not accepted mean nothing."""
-        asked, last, length = _Asked(), [-1] * len(self._held), self._reranker.length
+        asked, last, length = _Asked(self._reranker.kinds), [-1] * len(self._held), self._reranker.length
         before, after = np.full(self._n, -1), np.full(self._n, -1)
         for at, u in zip(self._chosen, self._of, strict=True):
             if not accepted[at]:

@@ -26,12 +26,14 @@ from models.sequence.snapshot import SnapshotError
 from models.training.checkpoint import CheckpointError
 from models.training.event_log import ERASED, Arrived, EventLog
 from models.training.train import InterruptedTrainingError, Refresh
+from models.vocabulary import codes_of
 
 
 class FamilyTrainer:
     """One model of the family, and what its codes stand for.
 
     Attributes:
+        actions: kinds of events, which say what was done and where (`models.vocabulary`).
         refreshes: done so far.
         trained_to: absolute number after the newest event that was in the log at the last refresh.
     """
@@ -180,7 +182,7 @@ class FamilyTrainer:
             _coded(arrived.item[some], arrived.items, self._items, self.item_ids),
             arrived.value[some],
             arrived.ts[some],
-            kinds[arrived.action[some]] if len(kinds) else np.zeros(0, np.int32),
+            *(codes[kinds[arrived.action[some]]] for codes in codes_of(self.actions)),
         )
 
     def _action(self, name: str) -> int:

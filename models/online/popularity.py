@@ -17,6 +17,8 @@ from models.kernels import inner, kernel, part
 RESCALE_HALF_LIVES = 512
 TINY = 2.0**-500
 TOP = 256
+PRIOR = 20.0
+"""Events in a scenario from which on its own popularity counts for more than that of everywhere."""
 
 
 class Popularity(NamedTuple):
@@ -48,20 +50,50 @@ def learn(pop: Popularity, slot: int, weight: float, clock: int) -> bool:
     """Count one event of an item; True when every item's numbers were rescaled."""
     rescaled = False
     for p in range(len(pop.total)):
-        life = pop.half_lives[p]
-        gain = weight
-        if life > 0:
-            if clock - pop.base[p] >= RESCALE_HALF_LIVES * life:
-                rescale(pop.mass[:, p])
-                pop.total[p] *= 2.0**-RESCALE_HALF_LIVES
-                pop.base[p] += RESCALE_HALF_LIVES * life
-                pop.epochs[p] += 1
-                rescaled = True
-            gain = weight * 2.0 ** ((clock - pop.base[p]) / life)
-        _rise(pop.mass[:, p], pop.top[p], slot, gain)
-        pop.mass[slot, p] += gain
-        pop.total[p] += gain
+        rescaled = count(pop, p, slot, weight, clock) or rescaled
     return rescaled
+
+
+@part
+def count(pop: Popularity, p: int, slot: int, weight: float, clock: int) -> bool:
+    """Count one event of an item in one column; True when every item's numbers in it were rescaled."""
+    life = pop.half_lives[p]
+    gain, rescaled = weight, False
+    if life > 0:
+        while clock - pop.base[p] >= RESCALE_HALF_LIVES * life:
+            rescale(pop.mass[:, p])
+            pop.total[p] *= 2.0**-RESCALE_HALF_LIVES
+            pop.base[p] += RESCALE_HALF_LIVES * life
+            pop.epochs[p] += 1
+            rescaled = True
+        gain = weight * 2.0 ** ((clock - pop.base[p]) / life)
+    _rise(pop.mass[:, p], pop.top[p], slot, gain)
+    pop.mass[slot, p] += gain
+    pop.total[p] += gain
+    return rescaled
+
+
+@inner
+def trust(here: Popularity, column: int, clock: int) -> float:
+    """How far to trust what is popular in one scenario: n / (n + PRIOR) after n events there, decayed as they are."""
+    life = here.half_lives[column]
+    n = here.total[column]
+    if life > 0:
+        n *= 2.0 ** (-(clock - here.base[column]) / life)
+    return n / (n + PRIOR)
+
+
+@inner
+def share(pop: Popularity, p: int, here: Popularity, column: int, trusted: float, slot: int) -> float:
+    """An item's share of all events by half-life `p`, mixed with its share of those in a scenario.
+
+    That is the posterior mean of its share there, with the other one as a prior worth `PRIOR` events
+    (Dirichlet smoothing: Zhai, Lafferty, SIGIR 2001); `trusted` is of `trust`, 0 where no scenario is asked for.
+    """
+    everywhere = pop.mass[slot, p] / pop.total[p] if pop.total[p] > 0.0 else 0.0
+    if trusted <= 0.0:
+        return everywhere
+    return trusted * (here.mass[slot, column] / here.total[column]) + (1.0 - trusted) * everywhere
 
 
 @inner
@@ -107,6 +139,9 @@ def rescale(mass: F64) -> None:
 def find_top(pop: Popularity, slots: int) -> None:
     """Find the most popular items of each half-life anew, as after an eviction."""
     for p in range(len(pop.total)):
+        if pop.total[p] == 0.0:
+            pop.top[p] = -1
+            continue
         order = np.argsort(-pop.mass[:slots, p], kind="mergesort")
         for j in range(TOP):
             pop.top[p, j] = order[j] if j < slots and pop.mass[order[j], p] > 0.0 else -1

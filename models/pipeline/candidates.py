@@ -29,6 +29,7 @@ class State(NamedTuple):
 
     items: ItemColumns
     popularity: Popularity
+    here: Popularity  # the same in each scenario, with the half-life of the baseline: a column a scenario, from 1 up
     covisit: Covisit
     amf: AsymmetricMF
     mf_bias: F32  # [S] explicit MF
@@ -209,6 +210,23 @@ def _choose(x: Scratch, kept: int, count: int, mark: int) -> int:
 
 
 @inner
+def _popular(x: Scratch, items: ItemColumns, top: I32, most: int, count: int, mark: int) -> int:
+    """Append the first `most` of a `top` that may be shown; how many candidates there are."""
+    taken = 0
+    for j in range(TOP):
+        slot = top[j]
+        if slot < 0 or taken == most:
+            break
+        if x.blocked[slot] != mark and items.available[slot] != 0:
+            taken += 1
+            if x.chosen[slot] != mark:
+                x.chosen[slot] = mark
+                x.slots[count] = slot
+                count += 1
+    return count
+
+
+@inner
 def retrieve(
     state: State,
     fixed: Fixed,
@@ -220,6 +238,7 @@ def retrieve(
     vector: F32,
     reranked: Reranked,
     mark: int,
+    scenario: int,
 ) -> tuple[int, int]:
     """Fill `x.slots` with candidates whose readings are done in `x.sums`.
 
@@ -228,6 +247,7 @@ def retrieve(
         history: item numbers, newest first, `n` of them.
         vector: the user's vector of the re-ranker, [d].
         mark: of this call; `x.blocked` carries it already.
+        scenario: where the user is, 0 for nowhere in particular.
 
     Returns:
         The number of candidates, and of items that the history touched (`x.touched`).
@@ -244,17 +264,9 @@ def retrieve(
     covisit_readings.finish(state.covisit, r, x.touched, touched, mass, total, x.base, sums, x.stamp, mark)
     count = _choose(x, _best_by_readings(x, items, touched, mark, fixed.candidates), 0, mark)
     for p in range(len(pop.total)):
-        taken = 0
-        for j in range(TOP):
-            slot = pop.top[p, j]
-            if slot < 0 or taken == fixed.popular:
-                break
-            if blocked[slot] != mark and available[slot] != 0:
-                taken += 1
-                if chosen[slot] != mark:
-                    chosen[slot] = mark
-                    out[count] = slot
-                    count += 1
+        count = _popular(x, items, pop.top[p], fixed.popular, count, mark)
+    if scenario > 0:
+        count = _popular(x, items, state.here.top[scenario - 1], fixed.popular, count, mark)
     if fixed.dense > 0 and slots <= fixed.dense_limit:
         length = asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user)
         if length > 0.0:

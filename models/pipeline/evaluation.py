@@ -13,7 +13,7 @@ import numpy as np
 
 from models.base import F32, F64, I32, U64
 from models.kernels import inner, part
-from models.online import asymmetric_mf
+from models.online import asymmetric_mf, popularity
 from models.pipeline import selection
 from models.pipeline.candidates import NO_ROWS, Fixed, Reranked, Scratch, State, products
 from models.state import totals
@@ -92,6 +92,7 @@ def baseline_lists(
     vector: F32,
     reranked: Reranked,
     mark: int,
+    scenario: int,
     out: I32,
 ) -> None:
     """Each single source's own k best over everything that it scores, into `out` [sources, k]."""
@@ -107,10 +108,15 @@ def baseline_lists(
             if blocked[slot] != mark and available[slot] != 0:
                 filled = selection.offer(best, best_score, filled, slot, x.sums.of[slot, lane], items.order)
         item_numbers(items.number, best, filled, out[q])
+    column = max(0, scenario - 1)
+    trusted = (
+        popularity.trust(state.here, column, int(state.totals[totals.ACCEPTED])) if scenario > 0 else 0.0
+    )
     for p in range(lives):
         filled = 0
+        here = trusted if p == fixed.baseline else 0.0
         for slot in range(slots):
-            mass = state.popularity.mass[slot, p]
+            mass = popularity.share(state.popularity, p, state.here, column, here, slot)
             if mass > 0.0 and blocked[slot] != mark and available[slot] != 0:
                 filled = selection.offer(best, best_score, filled, slot, mass, items.order)
         item_numbers(items.number, best, filled, out[readings + p])

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.base import F32
 from models.kernels import inner
-from models.online import asymmetric_mf
+from models.online import asymmetric_mf, popularity
 from models.pipeline.candidates import Fixed, Reranked, Scratch, State
 
 
@@ -59,17 +59,24 @@ def describe(
     vector: F32,
     reranked: Reranked,
     clock: int,
+    scenario: int,
 ) -> None:
-    """Fill `x.features` [count, F]: readings, popularity, asymmetric MF, explicit MF, re-ranker, log age."""
+    """Fill `x.features` [count, F]: readings, popularity, asymmetric MF, explicit MF, re-ranker, log age.
+
+    The popularity of the baseline's half-life is that of the user's scenario, as far as that one is known.
+    """
     readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
+    column = max(0, scenario - 1)
+    trusted = popularity.trust(state.here, column, clock) if scenario > 0 else 0.0
     for j in range(count):
         slot = x.slots[j]
         for q in range(readings):
             x.features[j, q] = x.sums.of[slot, fixed.readings.lanes[q]]
         for p in range(lives):
-            total = state.popularity.total[p]
-            mass = state.popularity.mass[slot, p]
-            x.features[j, readings + p] = mass / total if total > 0.0 else 0.0
+            here = trusted if p == fixed.baseline else 0.0
+            x.features[j, readings + p] = popularity.share(
+                state.popularity, p, state.here, column, here, slot
+            )
     for f in range(readings + lives):
         _log_shares(x.features, count, f, fixed.floor)
     f = readings + lives

@@ -34,7 +34,7 @@ from models.state import growth, item_rows, meta_row, totals
 from models.state.catalogue import HEAD, NAME, OUTPUT, ROW, Catalogue
 from models.state.sequences import HISTORY, Histories, new_histories
 from models.state.users import UserTable
-from models.vocabulary import Actions
+from models.vocabulary import MAX_SCENARIOS, Actions
 
 MAX_BATCH = 5000
 META = b"recommender"
@@ -186,6 +186,7 @@ class Recommender:
         self._state = State(
             items=self.catalogue.columns,
             popularity=popularity.create(lives, slots),
+            here=popularity.create((lives[self._fixed.baseline],) * MAX_SCENARIOS, slots),
             covisit=covisit.create(slots),
             amf=asymmetric_mf.create(slots, settings.asymmetric_mf.factors),
             mf_bias=np.zeros(slots, np.float32),
@@ -273,14 +274,14 @@ class Recommender:
             if frozen is None or not sample.any()
             else self._plan(frozen, self._frozen_reranked, batch, wanted=sample)
         )
-        self.users.advance(batch, list_at, self.actions.weights, h)
+        self.users.advance(batch, list_at, self.actions.weights, self.actions.scenarios, h)
         accepted = h.status != DUPLICATE
         nothing = np.zeros((n, 1), np.float32)
         before, after = (nothing, nothing) if plan is None else plan.finish(accepted)
         frozen_after = nothing if frozen_plan is None else frozen_plan.finish(accepted)[1]
         columns = stream.Columns(
             batch.user, batch.item, batch.weight, batch.value, batch.key, batch.offset, list_at, sample,
-            before, after, frozen_after, h,
+            before, after, frozen_after, self.actions.scenarios[batch.action], h,
         )  # fmt: skip
         out = stream.new_output(int(np.count_nonzero(list_at & accepted)), self.settings.policy.k)
         # Where nothing reads the ranking factors during the batch, they are learned beside everything else.
@@ -321,8 +322,9 @@ class Recommender:
             frozen_vectors = self._current_vectors(self._frozen, self._frozen_reranked, slots)
         stream.refresh(
             self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
-            self.catalogue.slot_of, slots, self.actions.weights, vectors, frozen_vectors, sample,
-            self._reranked, self._frozen_reranked, self._baselines, np.zeros(HISTORY, np.int32), out, counted,
+            self.catalogue.slot_of, slots, self.actions.weights, self.actions.scenarios, vectors,
+            frozen_vectors, sample, self._reranked, self._frozen_reranked, self._baselines,
+            np.zeros(HISTORY, np.int32), out, counted,
         )  # fmt: skip
         self._meta_dirty = self._meta_dirty or n > 0
         return self._lists(out, slots)
@@ -384,7 +386,7 @@ class Recommender:
         """
         delta = Delta(users=list(self.users.dirty()))
         for number in self.catalogue.removed:
-            delta.items.extend((item_rows.key(kind, number), None) for kind in (b"i", b"h", b"y", b"c"))
+            delta.items.extend((item_rows.key(kind, number), None) for kind in item_rows.KINDS)
         flags, numbers = self.catalogue.columns.dirty, self._state.items.number
         plan = self._journal.plan(flags, numbers, self._row_bytes(flags), whole=whole)
         delta.items.extend(plan.entries)
@@ -425,7 +427,7 @@ class Recommender:
         found = dict(meta)
         if META in found:
             self._top_numbers = meta_row.load(found[META], self._state, self.actions, self.catalogue)
-        parts = {b"h": item_rows.load_head, b"y": item_rows.load_output}
+        parts = {b"h": item_rows.load_head, b"y": item_rows.load_output, b"s": item_rows.load_here}
         rest: list[tuple[bytes, int, bytes]] = []
         segments: dict[int, bytes] = {}
         for name, data in items:
@@ -473,9 +475,11 @@ class Recommender:
             self._initialise(catalogue.admitted)
             catalogue.admitted.clear()
         if self._top_numbers is not None:
-            top = self._state.popularity.top
             slot_of = np.append(catalogue.slot_of, np.int32(-1))
-            top[:] = slot_of[self._top_numbers]
+            for table, numbers in zip(
+                (self._state.popularity, self._state.here), self._top_numbers, strict=True
+            ):
+                table.top[: len(numbers)] = slot_of[numbers]
             self._top_numbers = None
         if self._baselines_on and len(self._baselines.lists) < len(self.users.columns.partition):
             bigger = self._new_baselines(len(self.users.columns.partition))
@@ -484,7 +488,7 @@ class Recommender:
             bigger.hits[:], bigger.ndcg[:] = self._baselines.hits, self._baselines.ndcg
             self._baselines = bigger
 
-    _top_numbers: I64 | None = None
+    _top_numbers: tuple[I64, I64] | None = None
 
     def _own_baselines(self, slots: I32) -> None:
         """Take away the lists of users who had these slots before."""
@@ -515,8 +519,10 @@ class Recommender:
         evicted[gone] = 1
         covisit.forget(s.covisit, evicted)
         s.popularity.mass[gone] = 0.0
+        s.here.mass[gone] = 0.0
         s.items.born[gone] = -1
-        popularity.find_top(s.popularity, int(s.totals[totals.SLOTS_USED]))
+        for table in (s.popularity, s.here):
+            popularity.find_top(table, int(s.totals[totals.SLOTS_USED]))
         s.totals[totals.ITEMS_EVICTED] += len(gone)
         s.totals[totals.ITEMS_SHOWN] -= float(s.items.shown[gone].sum())
 

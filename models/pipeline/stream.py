@@ -31,7 +31,7 @@ from models.pipeline.features import describe, score
 from models.randomness import mix, uniform
 from models.state import totals
 from models.state.catalogue import HEAD, OUTPUT, ROW
-from models.state.sequences import Histories, UserColumns, history_of
+from models.state.sequences import Histories, UserColumns, history_of, scenario_of
 
 
 class Columns(NamedTuple):
@@ -48,6 +48,7 @@ class Columns(NamedTuple):
     before: F32  # [n, d]
     after: F32  # [n, d]
     frozen_after: F32  # [n, d], of the frozen first model
+    scenario: U8  # [n] where each event took place; 0 for nowhere in particular
     history: Histories
 
 
@@ -86,6 +87,7 @@ def make_list(
     history: I32,
     n: int,
     gap: int,
+    scenario: int,
     seen_n: int,
     vector: F32,
     frozen_vector: F32,
@@ -105,14 +107,25 @@ def make_list(
         policy.block_seen(
             x.blocked, mark, slot_of, seen, users.seen_at[u], users.seen_class[u], seen_n, fixed.seen
         )
-    count, touched = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark)
+    count, touched = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark, scenario)
     row = out.n[0]
     out.n[0] += 1
     users.dirty[u] = 1
     out.event[row], out.revision[row] = event, users.revision[u]
     if baselines.on:
         baseline_lists(
-            state, fixed, x, slots, touched, n, users.mf[u], vector, reranked, mark, baselines.lists[u]
+            state,
+            fixed,
+            x,
+            slots,
+            touched,
+            n,
+            users.mf[u],
+            vector,
+            reranked,
+            mark,
+            scenario,
+            baselines.lists[u],
         )
     popularity.exact_top(
         state.popularity, fixed.baseline, slots, x.blocked, mark, items.order, items.available, x.best
@@ -120,7 +133,7 @@ def make_list(
     for j in range(fixed.k):
         users.served_popular[u, j] = items.number[x.best[j]] if x.best[j] >= 0 else -1
     clock = int(t[totals.ACCEPTED])
-    describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock)
+    describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock, scenario)
     blend.weights_of(state.blend, blend.context(events, gap), x.weights)
     score(x, count)
     order = items.order
@@ -203,6 +216,7 @@ def _teach_blend(
     history: I32,
     n: int,
     gap: int,
+    scenario: int,
     seen_n: int,
     vector: F32,
     reranked: Reranked,
@@ -215,7 +229,7 @@ def _teach_blend(
     )
     if not policy.allowed(x.blocked, mark, state.items.available, slot):
         return
-    count, _ = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark)
+    count, _ = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark, scenario)
     target = -1
     for j in range(count):
         if x.slots[j] == slot:
@@ -224,7 +238,7 @@ def _teach_blend(
     if target < 0:
         return
     clock = int(state.totals[totals.ACCEPTED])
-    describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock)
+    describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock, scenario)
     row = blend.context(events, gap)
     blend.weights_of(state.blend, row, x.weights)
     score(x, count)
@@ -249,6 +263,8 @@ def _learn(
         x.history[k] = slot_of[c.history.b_items[e, k]]
     if weight > 0.0:
         popularity.learn(state.popularity, slot, weight, clock)
+        if c.scenario[e] > 0:
+            popularity.count(state.here, int(c.scenario[e]) - 1, slot, weight, clock)
         t[totals.POPULARITY_MASS] += weight
         t[totals.COVISIT_MASS] += covisit.learn(
             state.covisit,
@@ -332,8 +348,8 @@ def run(
             if fixed.blend_lr > 0.0 and (young or uniform(stream, 1 << 20) < fixed.blend_share):
                 _teach_blend(
                     state, fixed, x, users, seen, slot_of, slots, u, slot, c.history.events[e],
-                    c.history.b_items[e], c.history.b_n[e], c.history.b_gap[e], c.history.b_seen[e],
-                    c.before[e], reranked,
+                    c.history.b_items[e], c.history.b_n[e], c.history.b_gap[e], c.history.b_scenario[e],
+                    c.history.b_seen[e], c.before[e], reranked,
                 )  # fmt: skip
         slots = max(slots, slot + 1)
         t[totals.SLOTS_USED] = slots
@@ -345,8 +361,9 @@ def run(
         if c.list_at[e]:
             make_list(
                 state, fixed, x, users, seen, slot_of, slots, u, c.history.events[e] + 1,
-                c.history.a_items[e], c.history.a_n[e], c.history.a_gap[e], c.history.a_seen[e], c.after[e],
-                c.frozen_after[e], c.in_sample[e], reranked, frozen, baselines, explain, out, e, stream,
+                c.history.a_items[e], c.history.a_n[e], c.history.a_gap[e], c.history.a_scenario[e],
+                c.history.a_seen[e], c.after[e], c.frozen_after[e], c.in_sample[e], reranked, frozen,
+                baselines, explain, out, e, stream,
             )  # fmt: skip
     return len(c.user)
 
@@ -361,6 +378,7 @@ def refresh(
     slot_of: I32,
     slots: I32,
     weights: F32,
+    scenarios: U8,
     vectors: F32,
     frozen_vectors: F32,
     in_sample: Bool,
@@ -383,8 +401,8 @@ def refresh(
         stream = mix(mix(mix(newest) ^ item) ^ np.uint64(users.revision[u]) ^ fixed.seed)
         make_list(
             state, fixed, x, users, seen, slot_of, used, u, users.n_events[u], history, n, gap,
-            users.seen_n[u], vectors[row], frozen_vectors[row], in_sample[row], reranked, frozen, baselines,
-            True, out, -1, stream,
+            scenario_of(users, u, scenarios), users.seen_n[u], vectors[row], frozen_vectors[row],
+            in_sample[row], reranked, frozen, baselines, True, out, -1, stream,
         )  # fmt: skip
 
 
@@ -397,6 +415,7 @@ def admit(state: State, slots: I64, seed: U64, init_std: float) -> None:
         biased_mf.initialise(state.mf[slot], mix(stream), init_std)
         state.mf_bias[slot] = 0.0
         state.popularity.mass[slot, :] = 0.0
+        state.here.mass[slot, :] = 0.0
         covisit.clear(state.covisit, slot)
         state.covisit.row_sum[slot, :] = 0.0
         state.covisit.column_sum[slot, :] = 0.0

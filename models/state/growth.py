@@ -41,6 +41,7 @@ def fitted(state: State, items: ItemColumns) -> State:
     return state._replace(
         items=items,
         popularity=popularity_with(state.popularity, slots),
+        here=popularity_with(state.here, slots),
         covisit=covisit_with(state.covisit, slots),
         amf=grown(state.amf, slots),
         mf_bias=mf.bias,

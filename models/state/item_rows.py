@@ -2,8 +2,9 @@
 
 Parts of an item have keys of their own, since they change at different rates: ``i`` + number the slot and the id,
 ``h`` + number the head (counts, popularity, explicit MF, input vector, sums), ``y`` + number the output vector, ``c`` +
-number the co-visitation row. (``j`` + number is a segment of `models.online.covisit_journal`.) Numbers are big-endian,
-so that a scan gives items in the order of their admission. Never pickle.
+number the co-visitation row, ``s`` + number the popularity in each scenario, where it has any. (``j`` + number is a
+segment of `models.online.covisit_journal`.) Numbers are big-endian, so that a scan gives items in the order of their
+admission. Never pickle.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _KEYS = np.dtype([("kind", "S1"), ("number", ">u4")])
 """`_NUMBER`, for many at a time."""
 _SLOT = struct.Struct("<I")
 HEAD_VERSION = 1
+KINDS = (b"i", b"h", b"y", b"c", b"s")
+"""Of keys that belong to an item."""
 
 
 def key(kind: bytes, number: int) -> bytes:
@@ -75,6 +78,8 @@ def dump(state: State, slots: I64, flags: U8) -> Iterator[tuple[bytes, bytes]]:
     """Keys and bytes of the parts of items whose dirty `flags` are set, but for names; both are [n]."""
     heads = slots[(flags & HEAD) != 0]
     yield from _parts(b"h", state, heads, _heads(state, heads))
+    somewhere = heads[state.here.mass[heads].any(axis=1)]
+    yield from _parts(b"s", state, somewhere, _here(state, somewhere))
     outputs = slots[(flags & OUTPUT) != 0]
     rest = np.stack([state.amf.bias[outputs], state.amf.y_square[outputs]], axis=1)
     yield from _parts(b"y", state, outputs, np.concatenate([rest, state.amf.y[outputs]], axis=1))
@@ -90,6 +95,18 @@ def _heads(state: State, slots: I64) -> np.ndarray:
     for name, column in _head_columns(state).items():
         heads[name] = column[slots]
     return heads
+
+
+def _here_type(scenarios: int) -> np.dtype[np.void]:
+    return np.dtype([("mass", "<f8", scenarios), ("epochs", "<i4", scenarios)])
+
+
+def _here(state: State, slots: I64) -> np.ndarray:
+    """The masses of the scenarios that were met so far."""
+    met = len(np.trim_zeros(state.here.total, "b"))
+    rows = np.zeros(len(slots), _here_type(met))
+    rows["mass"], rows["epochs"] = state.here.mass[slots, :met], state.here.epochs[:met]
+    return rows
 
 
 def _parts(kind: bytes, state: State, slots: I64, rows: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
@@ -122,11 +139,31 @@ def load_head(state: State, slot: int, data: bytes) -> None:
     head = np.frombuffer(data, expected)[0]
     for name, column in _head_columns(state).items():
         column[slot] = head[name]
-    mass = state.popularity.mass[slot]
-    for p, epoch in enumerate(head["epochs"].tolist()):
-        for _ in range(int(state.popularity.epochs[p]) - epoch):
-            popularity.rescale(mass[p : p + 1])
+    _catch_up(state.popularity, slot, head["epochs"].tolist())
     state.covisit.stale[slot] = 1
+
+
+def load_here(state: State, slot: int, data: bytes) -> None:
+    """Put the masses of the scenarios back, scaled as they would be now.
+
+    Raises:
+        ValueError: bytes of another length.
+    """
+    scenarios = len(data) // _here_type(1).itemsize
+    expected = _here_type(scenarios)
+    if len(data) != expected.itemsize or scenarios > len(state.here.total):
+        raise ValueError(f"the popularity of an item in each scenario can't have {len(data)} bytes")
+    row = np.frombuffer(data, expected)[0]
+    state.here.mass[slot, :scenarios] = row["mass"]
+    _catch_up(state.here, slot, row["epochs"].tolist())
+
+
+def _catch_up(table: popularity.Popularity, slot: int, epochs: list[int]) -> None:
+    """Scale an item's masses that were written before the last rescalings as those were."""
+    mass = table.mass[slot]
+    for p, epoch in enumerate(epochs):
+        for _ in range(int(table.epochs[p]) - epoch):
+            popularity.rescale(mass[p : p + 1])
 
 
 def load_output(state: State, slot: int, data: bytes) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from models.base import I64
+from models.online import popularity
 from models.pipeline.candidates import State
 from models.state.catalogue import Catalogue
 from models.vocabulary import Actions
@@ -26,12 +27,17 @@ class _Row(msgspec.Struct, frozen=True):
     blend_weight: list[list[float]]
     blend_square: list[list[float]]
     unavailable: list[str]
+    here_total: list[float] = []
+    here_base: list[int] = []
+    here_epochs: list[int] = []
+    here_top: list[list[int]] = []
 
 
 def dump(state: State, actions: Actions, catalogue: Catalogue) -> bytes:
     """The row's bytes."""
-    s, p = state, state.popularity
+    s, p, here = state, state.popularity, state.here
     number = np.append(s.items.number, np.int32(-1))
+    met = len(np.trim_zeros(here.total, "b"))
     return msgspec.msgpack.encode(
         _Row(
             totals=s.totals.tolist(),
@@ -45,18 +51,25 @@ def dump(state: State, actions: Actions, catalogue: Catalogue) -> bytes:
             blend_weight=s.blend.weight.tolist(),
             blend_square=s.blend.square.tolist(),
             unavailable=sorted(catalogue.unavailable),
+            here_total=here.total[:met].tolist(),
+            here_base=here.base[:met].tolist(),
+            here_epochs=here.epochs[:met].tolist(),
+            here_top=number[here.top[:met]].tolist(),
         )
     )
 
 
-def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> I64:
-    """Put a row back; the numbers of the most popular items [half-lives, TOP], whose slots are not known yet.
+def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> tuple[I64, I64]:
+    """Put a row back.
+
+    Returns:
+        Numbers of the most popular items [half-lives, TOP], and of those in each scenario; slots are not known yet.
 
     Raises:
         ValueError: other settings wrote it.
         msgspec.MsgspecError: it is no such row.
     """
-    s, p = state, state.popularity
+    s, p, here = state, state.popularity, state.here
     row = msgspec.msgpack.decode(data, type=_Row)
     if len(row.totals) != len(s.totals) or len(row.popularity_total) != len(p.total):
         raise ValueError(
@@ -67,7 +80,10 @@ def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> I
         catalogue.set_item(item_id, available=False)
     s.totals[:] = row.totals
     p.total[:], p.base[:], p.epochs[:] = row.popularity_total, row.popularity_base, row.popularity_epochs
+    met = len(row.here_total)
+    here.total[:met], here.base[:met], here.epochs[:met] = row.here_total, row.here_base, row.here_epochs
     s.mf_mean[:] = row.mf_mean
     s.blend.weight[:], s.blend.square[:] = row.blend_weight, row.blend_square
     catalogue.next_number = row.next_number
-    return np.asarray(row.popularity_top, np.int64)
+    here_top = np.asarray(row.here_top, np.int64).reshape(met, popularity.TOP)
+    return np.asarray(row.popularity_top, np.int64), here_top

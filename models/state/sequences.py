@@ -59,10 +59,12 @@ class Histories(NamedTuple):
     b_items: I32
     b_n: I32
     b_gap: U8
+    b_scenario: U8  # of the newest event; 0 for none
     b_seen: I64
     a_items: I32
     a_n: I32
     a_gap: U8
+    a_scenario: U8
     a_seen: I64
 
 
@@ -97,6 +99,13 @@ def history_of(users: UserColumns, u: int, weights: F32, items: I32) -> tuple[in
                 break
     gap = 2 if m < 2 else _gap_class(users.seq_ts[u, m - 1], users.seq_ts[u, m - 2])
     return n, gap
+
+
+@inner
+def scenario_of(users: UserColumns, u: int, scenarios: U8) -> int:
+    """The scenario of the user's newest event, 0 for none; `scenarios` [256] is by action code."""
+    n = users.seq_n[u]
+    return int(scenarios[users.seq_action[u, n - 1]]) if n > 0 else 0
 
 
 @inner
@@ -166,6 +175,7 @@ def advance(
     batch_id: U64,
     list_at: Bool,
     weights: F32,
+    scenarios: U8,
     limit: int,
     out: Histories,
 ) -> None:
@@ -187,6 +197,7 @@ def advance(
             users.ids[u, users.ids_n[u] % recent] = event_id
             users.ids_n[u] += 1
         out.b_n[e], out.b_gap[e] = history_of(users, u, weights, out.b_items[e])
+        out.b_scenario[e] = scenario_of(users, u, scenarios)
         out.b_seen[e] = users.seen_n[u]
         out.events[e] = users.n_events[u]
         repeat = had(seen, users.seen_at[u], users.seen_class[u], users.seen_n[u], limit, item)
@@ -200,6 +211,7 @@ def advance(
         out.a_seen[e] = users.seen_n[u]
         if list_at[e]:
             out.a_n[e], out.a_gap[e] = history_of(users, u, weights, out.a_items[e])
+            out.a_scenario[e] = scenario_of(users, u, scenarios)
 
 
 def new_histories(n: int) -> Histories:
@@ -208,6 +220,8 @@ def new_histories(n: int) -> Histories:
     items = np.zeros((n, HISTORY), np.int32)
     return Histories(
         status=np.zeros(n, np.uint8), repeat=np.zeros(n, np.uint8), events=np.zeros(n, np.int64),
-        b_items=items, b_n=np.zeros(n, np.int32), b_gap=np.zeros(n, np.uint8), b_seen=np.zeros(n, np.int64),
-        a_items=items.copy(), a_n=np.zeros(n, np.int32), a_gap=np.zeros(n, np.uint8), a_seen=np.zeros(n, np.int64),
+        b_items=items, b_n=np.zeros(n, np.int32), b_gap=np.zeros(n, np.uint8),
+        b_scenario=np.zeros(n, np.uint8), b_seen=np.zeros(n, np.int64),
+        a_items=items.copy(), a_n=np.zeros(n, np.int32), a_gap=np.zeros(n, np.uint8),
+        a_scenario=np.zeros(n, np.uint8), a_seen=np.zeros(n, np.int64),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.base import F32, I32, I64, U64, Bool, EventBatch
+from models.base import F32, I32, I64, U8, U64, Bool, EventBatch
 from models.config import ModelSettings
 from models.randomness import hash64
 from models.state import arena
@@ -154,13 +154,13 @@ class UserTable:
         self._drop(slot)
 
     # -- events ------------------------------------------------------------------------------------------------
-    def advance(self, batch: EventBatch, list_at: Bool, weights: F32, out: Histories) -> None:
+    def advance(self, batch: EventBatch, list_at: Bool, weights: F32, scenarios: U8, out: Histories) -> None:
         """Apply a batch to the sequences, in order, and tell each event's history into `out`.
 
         Args:
             batch: at most `len(out.status)` events.
             list_at: events after which the history is wanted too, bool [n].
-            weights: teaching weight of each action code, float32 [256].
+            weights, scenarios: teaching weight and scenario of each action code, float32 and uint8 [256].
             out: buffers; the first n rows are written.
         """
         self._tick += 1
@@ -172,7 +172,7 @@ class UserTable:
             self.seen = np.concatenate([self.seen, np.full(len(self.seen), -1, np.int32)])
         advance(
             self.columns, self.header, self.seen, batch.user, batch.item, batch.action, batch.value, batch.ts,
-            batch.event_id, list_at, weights, self.settings.sequence.seen, out,
+            batch.event_id, list_at, weights, scenarios, self.settings.sequence.seen, out,
         )  # fmt: skip
 
     def history(self, slot: int, weights: F32, items: I32) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from models.base import F32, I32, I64, U8
 from models.training.event_segments import SEGMENT, Segment, load_log, save_log
 from models.training.interner import Interner
+from models.vocabulary import Scenarios
 
 COLUMNS: dict[str, npt.DTypeLike] = {
     "user": np.int32,
@@ -91,6 +92,7 @@ class EventLog:
         self.actions: list[str] = []
         self.offsets: dict[str, int] = {}
         self._action_codes: dict[str, int] = {}
+        self._scenarios = Scenarios()
         self._columns = {name: np.empty(1024, dtype) for name, dtype in COLUMNS.items()}
         self._start = self._stop = 0
         self._folder: Path | None = None
@@ -123,9 +125,9 @@ class EventLog:
         """Take in a batch of accepted events.
 
         Args:
-            users, items, actions: ids and event types, [n].
+            users, items, actions: ids, and kinds of events (`models.vocabulary`), [n].
             values: rating, or NaN, float32 [n].
-            weights: teaching weight of the event type, float32 [n].
+            weights: teaching weight of the kind of event, float32 [n].
             ts: event time in ms UTC, int64 [n].
             offsets: next offset of each topic-partition that the batch touched.
         """
@@ -228,10 +230,13 @@ class EventLog:
     def _action(self, name: str) -> int:
         code = self._action_codes.get(name)
         if code is None:
+            kept = self._scenarios.kept(name)
+            if kept != name:
+                return self._action(kept)
             code = min(len(self.actions), MAX_ACTIONS - 1)
             if code == len(self.actions):
                 self.actions.append(name)
-            self._action_codes[name] = code
+                self._action_codes[name] = code
         return code
 
     def _reserve(self, n: int) -> None:

@@ -185,7 +185,7 @@ class Backtest:
             self._collect(start, stop, marks)
         if self.refresher is not None:
             with self.along.timed("keep for training"):
-                self.refresher.append(self.dataset, batch, start + np.flatnonzero(~marks.dropped), start)
+                self.refresher.append(self.batches, batch, start + np.flatnonzero(~marks.dropped), start)
 
     def _collect(self, start: int, stop: int, marks: Marks) -> None:
         rows = slice(start, stop)

@@ -14,6 +14,7 @@ import numpy as np
 
 from models.base import F32, F64, I32, I64, U64, EventBatch
 from models.pipeline.recommender import Recommender
+from models.vocabulary import kind_of
 from producers.columns import Dataset
 from stream_app.batch.careful import ERASE, RATING
 from stream_app.batch.decode import partition_key
@@ -30,13 +31,15 @@ class DatasetBatches:
         self.dataset, self.recommender = dataset, recommender
         self.item_codes: I32 = np.full(len(dataset.item_ids), -1, np.int32)
         """Item number → the data set's code of the item."""
+        self.kinds: list[str]
+        self.kind: I32
+        """What was done and where (`models.vocabulary`), and its code of each row."""
         self._slot = np.full(len(dataset.user_ids), -1, np.int32)
         self._newest = np.full(len(dataset.user_ids), -1, np.int64)
         self._rows: dict[str, bytes] = {}
         events = settings.events
-        self._weight = np.array(
-            [events.weights.get(name, events.default_weight) for name in dataset.types], np.float32
-        )
+        self.kinds, self.kind = _kinds(dataset)
+        self._weight = np.array([events.weight_of(kind) for kind in self.kinds], np.float32)
         self._is_rating = np.array([name == RATING for name in dataset.types], np.bool_)
         self._scale = (events.rating_low, events.rating_high)
         self._erase = dataset.types.index(ERASE) if ERASE in dataset.types else -1
@@ -57,13 +60,13 @@ class DatasetBatches:
         data = self.dataset
         numbers = self._number(data.item[start:stop])
         stop = start + len(numbers)
-        user, kind = data.user[start:stop], data.type[start:stop]
+        user, kind = data.user[start:stop], self.kind[start:stop]
         self._admit(np.unique(user))
         slot = self._slot[user]
         offset = np.arange(start, stop, dtype=np.int64)
         self._newest[user] = offset
         self.recommender.users.columns.positions[slot, 0] = offset
-        names = [data.types[code] for code in kind]
+        names = [self.kinds[code] for code in kind]
         return EventBatch(
             user=slot,
             item=numbers,
@@ -84,7 +87,7 @@ class DatasetBatches:
 
     def weights(self, start: int, stop: int) -> F32:
         """What each event teaches."""
-        return self._weight[self.dataset.type[start:stop]]
+        return self._weight[self.kind[start:stop]]
 
     def erase(self, user: int) -> None:
         """Forget a user, wherever they are."""
@@ -147,3 +150,15 @@ class DatasetBatches:
                     digest = blake2b(event_id.encode(), digest_size=8).digest()
                     hashes[row] = int.from_bytes(digest, "little") or 1
         return hashes
+
+
+def _kinds(data: Dataset) -> tuple[list[str], I32]:
+    """Names of the kinds of events by first appearance, and the code of each row."""
+    pair = data.type.astype(np.int64) * (1 + len(data.scenarios)) + data.scenario + 1
+    _, first, code = np.unique(pair, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order))
+    where = [*data.scenarios, None]  # code -1 is the last
+    names = [kind_of(data.types[data.type[row]], where[data.scenario[row]]) for row in first[order]]
+    return names, rank[code]

@@ -17,6 +17,7 @@ from models.pipeline.recommender import Recommender
 from models.training.event_log import EventLog
 from models.training.train import Trainer
 from producers.columns import Dataset
+from stream_app.backtests.dataset_batches import DatasetBatches
 from stream_app.backtests.report import Refresh
 from stream_app.evaluation.item_features import descriptions
 from stream_app.settings import Settings
@@ -39,13 +40,13 @@ class InlineRefresher:
         self.due = interval(settings, 0)
         self._new_from = 0
 
-    def append(self, dataset: Dataset, batch: EventBatch, rows: I64, start: int) -> None:
+    def append(self, batches: DatasetBatches, batch: EventBatch, rows: I64, start: int) -> None:
         """Keep accepted events: rows of the data set, of the batch that begins at row `start`."""
-        some = rows - start
+        some, dataset = rows - start, batches.dataset
         self.events.append(
             [dataset.user_ids[code] for code in dataset.user[rows]],
             [dataset.item_ids[code] for code in dataset.item[rows]],
-            [dataset.types[code] for code in dataset.type[rows]],
+            [batches.kinds[code] for code in batches.kind[rows]],
             batch.value[some],
             batch.weight[some],
             batch.ts[some],

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from models.vocabulary import kind_of
 from stream_app.batch.refusals import (
     MISSING,
     TS_RANGE,
@@ -31,7 +32,7 @@ from stream_app.settings import EventSettings
 ERASE = "erase"
 RATING = "rating"
 DAY_MS = 86_400_000
-FIELDS = ("v", "event_id", "user_id", "item_id", "type", "value", "ts")
+FIELDS = ("v", "event_id", "user_id", "item_id", "type", "value", "ts", "scenario")
 
 _SHORT_NAMES = {"user": "user_id", "item": "item_id", "id": "event_id"}
 _ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))  # an optional field that is null is absent
@@ -42,11 +43,14 @@ _TS_WANTED = {"ms": "an integer of milliseconds", "s": "a number of seconds", "i
 
 
 class CheckedEvent(NamedTuple):
-    """An event that keeps the contract; `item` is "" for an erase, `value` NaN where there is none."""
+    """An event that keeps the contract; `item` is "" for an erase, `value` NaN where there is none.
+
+    `kind` is the type with the scenario (`models.vocabulary`).
+    """
 
     user: str
     item: str
-    type: str
+    kind: str
     value: float
     ts: int
     event_id: str | None
@@ -84,17 +88,17 @@ class CarefulReader:
         check_version(raw.v, names["v"])
         user = read_id(raw.user_id, names["user_id"])
         check_key(record.key, user, names["user_id"])
-        kind = self._kind(raw)
+        action = self._action(raw)
         return CheckedEvent(
             user,
-            "" if kind == ERASE else read_id(raw.item_id, names["item_id"]),
-            kind,
-            self._rating(raw.value) if kind == RATING else math.nan,
+            "" if action == ERASE else read_id(raw.item_id, names["item_id"]),
+            action if action == ERASE else kind_of(action, self._scenario(raw)),
+            self._rating(raw.value) if action == RATING else math.nan,
             self._ts(raw.ts, append_ms),
             None if raw.event_id in _ABSENT else read_id(raw.event_id, names["event_id"]),
         )
 
-    def _kind(self, raw: Any) -> str:
+    def _action(self, raw: Any) -> str:
         name = self.names["type"]
         if not raw.type:
             if self.settings.map:
@@ -104,6 +108,13 @@ class CarefulReader:
         if type(kind) is not str:
             raise RecordError(WRONG_TYPE, name, f"{name} must be a string, not {shown(kind)}")
         return read_id(raw.type, name)
+
+    def _scenario(self, raw: Any) -> str | None:
+        name = self.names["scenario"]
+        scenario = None if raw.scenario in _ABSENT else read_field(raw.scenario, name)
+        if scenario is not None and type(scenario) is not str:
+            raise RecordError(WRONG_TYPE, name, f"{name} must be a string, not {shown(scenario)}")
+        return read_id(raw.scenario, name) if scenario else None
 
     def _rating(self, raw: msgspec.Raw) -> float:
         name = self.names["value"]
@@ -166,7 +177,7 @@ def field_names(mapping: dict[str, str]) -> dict[str, str]:
         if name not in names:
             raise UsageError(
                 f"events.map: {ours!r} is not a field of an event",
-                "The fields are user, item, type, value, ts, event_id and v.",
+                "The fields are user, item, type, value, ts, event_id, scenario and v.",
             )
         names[name] = theirs
     every = list(names.values())

@@ -22,6 +22,7 @@ import numpy as np
 
 from models.base import U64
 from models.randomness import hash64
+from models.vocabulary import kind_of
 from stream_app.batch.careful import DAY_MS, ERASE, RATING, CarefulReader, milliseconds, type_of_untyped
 from stream_app.batch.refusals import DeadLetter, Record, RecordError
 from stream_app.events import VERSION
@@ -51,7 +52,7 @@ class Lane:
 
 @dataclass(slots=True)
 class Decoded:
-    """Events in log order, as columns; an `erase` has the item "".
+    """Events in log order, as columns; an `erase` has the item "". `kind` is type and scenario (`models.vocabulary`).
 
     Attributes:
         erases: rows of the events that erase their user.
@@ -62,7 +63,7 @@ class Decoded:
     offset: list[int] = field(default_factory=list)
     user: list[str] = field(default_factory=list)
     item: list[str] = field(default_factory=list)
-    type: list[str] = field(default_factory=list)
+    kind: list[str] = field(default_factory=list)
     value: list[float] = field(default_factory=list)
     ts: list[int] = field(default_factory=list)
     id_hash: list[bytes] = field(default_factory=list)
@@ -118,6 +119,7 @@ class EventDecoder:
                 ("type", text, "" if settings.map else msgspec.NODEFAULT),
                 ("event_id", int | text | None, None),
                 ("value", float | None, None),
+                ("scenario", Annotated[str, msgspec.Meta(max_length=_PLAIN_LENGTH)] | None, None),
                 ("v", Literal[VERSION], VERSION),
             ],
             rename=self.careful.names,
@@ -167,14 +169,17 @@ class EventDecoder:
                 if not kind:
                     kind = type_of_untyped(event.value)
                 value = math.nan
+                erase = kind == ERASE
                 if kind == RATING and event.value is not None:
                     value = event.value
                     value = low if value < low else high if value > high else value
+                if event.scenario:
+                    kind = kind_of(kind, event.scenario)
                 ts = event.ts if unit == "ms" else milliseconds(event.ts, unit)
                 plain = (
                     record.key == user.encode()
                     and 0 <= ts <= append_ms + DAY_MS
-                    and kind != ERASE
+                    and not erase
                     # An integer may have more digits than msgspec allowed a string.
                     and len(user) <= _PLAIN_LENGTH
                     and len(item) <= _PLAIN_LENGTH
@@ -196,7 +201,7 @@ class EventDecoder:
             out.offset.append(record.offset)
             out.user.append(user)
             out.item.append(item)
-            out.type.append(kind)
+            out.kind.append(kind)
             out.value.append(value)
             out.ts.append(ts)
             out.id_hash.append(id_hash)

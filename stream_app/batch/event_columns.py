@@ -67,7 +67,7 @@ class EventColumns:
         items = self._items(kept(decoded.item))
         if len(items) < len(rows):
             return self.stretch(decoded, event_ids, start, int(rows[len(items)]))
-        actions = [self._action(kind) for kind in kept(decoded.type)]
+        actions = [self._action(kind) for kind in kept(decoded.kind)]
         lanes = kept(decoded.lane)
         batch = EventBatch(
             user=slot[home],
@@ -104,11 +104,11 @@ class EventColumns:
         return numbers
 
     def _action(self, kind: str) -> tuple[int, float]:
-        """Code and teaching weight of an event type."""
+        """Code and teaching weight of a kind of event."""
         known = self._actions.get(kind)
         if known is None:
-            weight = self.settings.weights.get(kind, self.settings.default_weight)
-            known = self.recommender.actions.code(kind), weight
-            if known[0]:  # 0 stands for all types beyond the vocabulary's end: not worth remembering
+            actions = self.recommender.actions
+            known = actions.code(kind), self.settings.weight_of(kind)
+            if kind in actions.codes:  # not one beyond the vocabulary's end, of which there is no end
                 self._actions[kind] = known
         return known

@@ -23,6 +23,9 @@ def register(app: typer.Typer) -> None:
 def recommend(
     user: Annotated[str, typer.Argument(help="The user's id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as it was published.")] = False,
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", help="Where: what is popular there, for who has no list yet.")
+    ] = None,
     config: ConfigFile = None,
     broker: Broker = None,
     assignments: Assignments = None,
@@ -33,7 +36,7 @@ def recommend(
 
     from stream_app.views import list_view, watch
 
-    answer = watch.recommend(settings, user)
+    answer = watch.recommend(settings, user, scenario)
     if as_json:
         typer.echo(msgspec.json.encode(answer.record if answer.record else answer.items))
         if answer.note:

@@ -43,7 +43,7 @@ StateDir = Annotated[
     Path | None, typer.Option("--state-dir", metavar="DIR", help="Folder of the worker's state.")
 ]
 
-MAP_FIELDS = ("user", "item", "type", "value", "ts", "event_id")
+MAP_FIELDS = ("user", "item", "type", "value", "ts", "event_id", "scenario")
 _LONG_NAMES = {"user_id": "user", "item_id": "item"}
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 

@@ -122,6 +122,9 @@ def simulate(
     largest: Annotated[
         bool, typer.Option("--largest", help="Some of the broken records have the largest size allowed.")
     ] = False,
+    scenarios: Annotated[
+        int, typer.Option(min=0, help="Places that events name, each with items of its own.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Another seed is another stream.")] = 0,
     run: Annotated[
         str | None, typer.Option("--run", metavar="ID", help="The same run is dropped as duplicates.")
@@ -152,6 +155,7 @@ def simulate(
             duplicates=duplicates,
             late=late,
             broken=broken,
+            scenarios=scenarios,
             seed=seed,
             run_id=run or uuid.uuid4().hex[:8],
             largest_bytes=settings.topics.max_message_bytes - OVERHEAD_BYTES - KEY_BYTES if largest else 0,

@@ -59,7 +59,7 @@ def stream(
     n = len(dataset) if limit is None else min(limit, len(dataset))
     kind = dataset.type[:n]
     erases = np.array([name == ERASE for name in dataset.types], np.bool_)[kind]
-    weight = [settings.weights.get(name, settings.default_weight) for name in dataset.types]
+    weight = [settings.weight_of(name) for name in dataset.types]
     disliked = ~erases & (np.array(weight) <= 0.0)[kind]
     again = ~erases & ~disliked & _repeated_ids(dataset, n)
     kept = ~(erases | disliked | again)
@@ -67,8 +67,9 @@ def stream(
     value = np.clip(dataset.value[:n], settings.rating_low, settings.rating_high)
     ratings: F32 = np.where(rated, value, np.nan).astype(np.float32)
     taught = Interactions(
-        dataset.user[:n], dataset.item[:n], ratings, dataset.ts[:n], kind.astype(np.int32)
-    ).take(kept)
+        dataset.user[:n], dataset.item[:n], ratings, dataset.ts[:n], kind.astype(np.int32),
+        dataset.scenario[:n] + 1,
+    ).take(kept)  # fmt: skip
     events, codes = frequent(taught, min_item_events)
     features = category_features(dataset)
     return Stream(

@@ -14,6 +14,7 @@ import msgspec
 
 from models.state.item_rows import parse_id, parse_key
 from models.state.user_rows import RowError, UserRow, unpack_row
+from models.vocabulary import parted
 from stream_app.errors import HeadraceError
 from stream_app.store.state import StateStore
 from stream_app.store.state_folder import StateError
@@ -35,7 +36,7 @@ class _Meta(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Ids of items and names of event types, by the numbers that rows hold."""
+    """Ids of items and names of kinds of events, by the numbers that rows hold."""
 
     items: dict[int, str]
     actions: list[str]
@@ -44,9 +45,10 @@ class Names:
         """None for an item that was evicted since."""
         return self.items.get(number)
 
-    def action(self, code: int) -> str | None:
-        """None for a type beyond the end of the vocabulary."""
-        return self.actions[code - 1] if 1 <= code <= len(self.actions) else None
+    def action(self, code: int) -> dict[str, str | None]:
+        """Type of an event, and its scenario where it has one; the type is None beyond the end of the vocabulary."""
+        action, scenario = parted(self.actions[code - 1]) if 1 <= code <= len(self.actions) else (None, "")
+        return {"type": action, **({"scenario": scenario} if scenario else {})}
 
 
 def names(store: StateStore) -> Names:
@@ -107,7 +109,7 @@ def _shown(user_id: str, partition: int, row: UserRow, known: Names, topics: Seq
     for item, action, value, ts in zip(
         row.items.tolist(), row.actions.tolist(), row.values.tolist(), row.ts.tolist(), strict=True
     ):
-        event = {"item_id": known.item(item), "type": known.action(action), "ts": ts}
+        event = {"item_id": known.item(item), **known.action(action), "ts": ts}
         sequence.append(event if value != value else {**event, "value": value})
     return {
         "user_id": user_id,

@@ -73,7 +73,7 @@ def replay(log: EventLog, start: int | None = None, stop: int | None = None) -> 
         yield Events(
             user=[log.users.ids[code] or "" for code in log.column("user")[at]],
             item=[log.items.ids[code] or "" for code in log.column("item")[at]],
-            type=[log.actions[code] for code in log.column("action")[at]],
+            kind=[log.actions[code] for code in log.column("action")[at]],
             value=log.column("value")[at].astype(np.float32),
             weight=log.column("weight")[at].astype(np.float32),
             ts=log.column("ts")[at].astype(np.int64),

@@ -150,7 +150,7 @@ class Refresher:
     def observe(self, events: Events, offsets: Mapping[str, int]) -> None:
         """Take in checked events; `offsets` are the next ones to read of the partitions that were read."""
         start = 0
-        for row in [*(at for at, kind in enumerate(events.type) if kind == ERASE), len(events)]:
+        for row in [*(at for at, kind in enumerate(events.kind) if kind == ERASE), len(events)]:
             self._take(events.slice(start, row))
             if row < len(events):
                 self.shadow.erase(events.user[row])
@@ -170,7 +170,7 @@ class Refresher:
 
     def _append(self, events: Events, offsets: Mapping[str, int]) -> None:
         self.log.append(
-            events.user, events.item, events.type, events.value, events.weight, events.ts, offsets
+            events.user, events.item, events.kind, events.value, events.weight, events.ts, offsets
         )
 
     def save(self) -> None:

@@ -27,11 +27,14 @@ BATCH = 1000
 
 @dataclass(slots=True)
 class Events:
-    """Events that passed the checks, in log order, one row each; `value` is NaN where there is no rating."""
+    """Events that passed the checks, in log order, one row each; `value` is NaN where there is no rating.
+
+    `kind` is type and scenario (`models.vocabulary`).
+    """
 
     user: Sequence[str]
     item: Sequence[str]
-    type: Sequence[str]
+    kind: Sequence[str]
     value: F32
     weight: F32
     ts: I64
@@ -47,14 +50,14 @@ class Events:
         """Rows `start` to `stop`."""
         at = slice(start, stop)
         return type(self)(
-            self.user[at], self.item[at], self.type[at], self.value[at], self.weight[at], self.ts[at],
+            self.user[at], self.item[at], self.kind[at], self.value[at], self.weight[at], self.ts[at],
             self.partition[at], self.event_id[at], self.key[at], self.offset[at],
         )  # fmt: skip
 
     def take(self, rows: I64) -> Self:
         """Some of the rows, in order."""
         return type(self)(
-            [self.user[r] for r in rows], [self.item[r] for r in rows], [self.type[r] for r in rows],
+            [self.user[r] for r in rows], [self.item[r] for r in rows], [self.kind[r] for r in rows],
             self.value[rows], self.weight[rows], self.ts[rows],
             self.partition[rows], self.event_id[rows], self.key[rows], self.offset[rows],
         )  # fmt: skip
@@ -65,21 +68,15 @@ def events_of(decoded: Decoded, settings: EventSettings) -> Events:
     return Events(
         user=decoded.user,
         item=decoded.item,
-        type=decoded.type,
+        kind=decoded.kind,
         value=np.array(decoded.value, np.float32),
-        weight=weights_of(decoded.type, settings),
+        weight=np.array([settings.weight_of(kind) for kind in decoded.kind], np.float32),
         ts=np.array(decoded.ts, np.int64),
         partition=np.array([lane.partition for lane in decoded.lane], np.int32),
         event_id=decoded.event_ids(),
         key=np.array([lane.key for lane in decoded.lane], np.uint64),
         offset=np.array(decoded.offset, np.int64),
     )
-
-
-def weights_of(types: Sequence[str], settings: EventSettings) -> F32:
-    """What each event type teaches, float32 [n]."""
-    weights, default = settings.weights, settings.default_weight
-    return np.array([weights.get(kind, default) for kind in types], np.float32)
 
 
 def cheap_settings(settings: ModelSettings) -> ModelSettings:
@@ -192,7 +189,7 @@ class Shadow:
         return EventBatch(
             user=np.array([users.slot(user) for user in events.user], np.int32),
             item=items,
-            action=np.array([self.recommender.actions.code(kind) for kind in events.type], np.uint8),
+            action=np.array([self.recommender.actions.code(kind) for kind in events.kind], np.uint8),
             weight=events.weight,
             value=events.value,
             ts=events.ts,

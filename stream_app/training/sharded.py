@@ -198,7 +198,7 @@ class _Shard:
         events = events_of(decoded, self._settings)
         kept: list[int] = []
         for row, (user, kind, number, ts) in enumerate(
-            zip(events.user, events.type, events.event_id.tolist(), events.ts.tolist(), strict=True)
+            zip(events.user, events.kind, events.event_id.tolist(), events.ts.tolist(), strict=True)
         ):
             if kind == ERASE:
                 self._append(events, kept)
@@ -220,4 +220,4 @@ class _Shard:
 
     def _append(self, events: Events, rows: list[int]) -> None:
         some = events.take(np.array(rows, np.int64))
-        self.log.append(some.user, some.item, some.type, some.value, some.weight, some.ts, {})
+        self.log.append(some.user, some.item, some.kind, some.value, some.weight, some.ts, {})

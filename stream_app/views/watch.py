@@ -76,12 +76,15 @@ class Newest:
         return record
 
 
-def recommend(settings: Settings, user: str) -> Answer:
-    """The newest list of a user, read from the one partition that holds the user's records."""
-    return asyncio.run(_recommend(settings, user))
+def recommend(settings: Settings, user: str, scenario: str | None = None) -> Answer:
+    """The newest list of a user, read from the one partition that holds the user's records.
+
+    Who has none is told what is popular, in this scenario where one is given.
+    """
+    return asyncio.run(_recommend(settings, user, scenario))
 
 
-async def _recommend(settings: Settings, user: str) -> Answer:
+async def _recommend(settings: Settings, user: str, scenario: str | None) -> Answer:
     async with open_reader(settings) as reader:
         record = await newest_of(reader, settings.topics.recommendations, user)
         if record is not None:
@@ -89,11 +92,12 @@ async def _recommend(settings: Settings, user: str) -> Answer:
                 item.because.item_id for item in record.items if item.because.item_id is not None
             }
             return Answer(user, record.items, await titles(reader, settings, wanted), record)
-        items, counted = await popular(reader, settings)
+        items, counted = await popular(reader, settings, scenario)
+        where = f" in {scenario!r}" if scenario else ""
         note = (
-            f"User {user!r} has no list yet. This is what is popular, over {counted:,} recent events."
+            f"User {user!r} has no list yet. This is what is popular{where}, over {counted:,} recent events."
             if items
-            else f"User {user!r} has no list yet, and nothing is popular: there are no events."
+            else f"User {user!r} has no list yet, and nothing is popular{where}: there are no events."
         )
         return Answer(user, items, await titles(reader, settings, {i.item_id for i in items}), None, note)
 
@@ -144,9 +148,12 @@ def learn_title(known: dict[str, str], key: bytes, value: bytes | None) -> None:
         known[item_id] = item.title
 
 
-async def popular(reader: TopicReader, settings: Settings, k: int = 10) -> tuple[list[RecommendedItem], int]:
-    """The items with the most weight at the end of the log, and how many events were counted."""
+async def popular(
+    reader: TopicReader, settings: Settings, scenario: str | None = None, k: int = 10
+) -> tuple[list[RecommendedItem], int]:
+    """The items with the most weight at the end of the log, and how many events were counted: those of a scenario."""
     # Not at the top: decoding loads the compiled kernels' package, a second that a known user need not wait.
+    from models.vocabulary import parted
     from stream_app.batch.decode import EventDecoder
 
     partitions = [at for topic in settings.topics.events for at in reader.partitions(topic)]
@@ -154,17 +161,21 @@ async def popular(reader: TopicReader, settings: Settings, k: int = 10) -> tuple
     records = [record async for record in reader.to_end(partitions, last=share)]
     events = EventDecoder(settings.events, settings.topics.events).decode(records, time.time() * 1000)
     weight: defaultdict[str, float] = defaultdict(float)
-    for item, kind in zip(events.item, events.type, strict=True):
+    counted = 0
+    for item, kind in zip(events.item, events.kind, strict=True):
+        if scenario and parted(kind)[1] != scenario:
+            continue
+        counted += 1
         if item:
-            weight[item] += settings.events.weights.get(kind, settings.events.default_weight)
+            weight[item] += settings.events.weight_of(kind)
     best = sorted(((w, item) for item, w in weight.items() if w > 0), key=lambda pair: (-pair[0], pair[1]))[
         :k
     ]
     because = Because(text="popular now")
     return [
-        RecommendedItem(item_id=item, score=w / len(events), source="popularity", because=because)
+        RecommendedItem(item_id=item, score=w / counted, source="popularity", because=because)
         for w, item in best
-    ], len(events)
+    ], counted
 
 
 def watch(settings: Settings, user: str | None, console: Console) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.vocabulary import OTHER, Actions
+from models.vocabulary import MAX_SCENARIOS, OTHER, Actions, codes_of, kind_of, parted
 
 
 def test_names_get_codes_from_1_at_first_sight_and_keep_them() -> None:
@@ -35,3 +35,44 @@ def test_restored_names_have_their_codes_again() -> None:
     again.restore(actions.names)
     assert again.codes == actions.codes == {"c": 1, "a": 2, "b": 3}
     assert again.weights.tolist() == actions.weights.tolist()
+
+
+def test_a_kind_says_what_was_done_and_where() -> None:
+    assert parted(kind_of("click", "shop")) == ("click", "shop")
+    assert kind_of("click", None) == kind_of("click", "") == "click"
+    assert parted("click") == ("click", "")
+    actions, scenarios = codes_of(
+        [kind_of("click", "shop"), "buy", kind_of("buy", "home"), kind_of("click", "home")]
+    )
+    assert actions.tolist() == [0, 1, 1, 0]
+    assert scenarios.tolist() == [1, 0, 2, 2]
+
+
+def test_a_kind_teaches_what_its_type_does_wherever_it_took_place() -> None:
+    actions = Actions({"buy": 3.0}, default=0.5)
+    codes = [actions.code(kind) for kind in ("buy", kind_of("buy", "shop"), kind_of("click", "home"))]
+    assert actions.weights[codes].tolist() == [3.0, 3.0, 0.5]
+    assert actions.scenarios[codes].tolist() == [0, 1, 2]
+    assert actions.scenarios[OTHER] == 0
+
+
+def test_scenarios_beyond_the_last_are_not_told_apart() -> None:
+    actions = Actions({})
+    for n in range(MAX_SCENARIOS):
+        assert actions.scenarios[actions.code(kind_of("click", f"place {n}"))] == n + 1
+    session = actions.code(kind_of("click", "one session of many"))
+    assert session == actions.code("click")
+    assert actions.scenarios[session] == 0
+    known = actions.code(kind_of("buy", "place 3"))
+    assert actions.scenarios[known] == 4
+    again = Actions({})
+    again.restore(actions.names)
+    assert again.codes == actions.codes
+    assert again.scenarios.tolist() == actions.scenarios.tolist()
+
+
+def test_a_kind_beyond_the_255th_is_what_was_done_wherever() -> None:
+    actions = Actions({})
+    codes = [actions.code(name) for name in ("click", *(f"type {n}" for n in range(254)))]
+    assert actions.code(kind_of("click", "shop")) == codes[0]
+    assert actions.code(kind_of("unheard-of", "shop")) == OTHER

@@ -136,6 +136,12 @@ def test_an_erase_is_written_without_an_item(log: Log, tmp_path: Path) -> None:
     assert (erase.type, erase.item_id) == ("erase", None)
 
 
+def test_scenarios_are_written_where_there_are_any(log: Log, tmp_path: Path) -> None:
+    log.replay(dataset(3, scenario=["shop", None, "home"], user=["u", "u", "u"]), tmp_path)
+    assert [event.scenario for event in log.events()] == ["shop", None, "home"]
+    assert all(b"null" not in value for _, _, value in log.read())
+
+
 def test_ids_of_the_source_are_kept_where_it_has_them(log: Log, tmp_path: Path) -> None:
     log.replay(dataset(2, event_id=["mine", None], user=["u", "u"]), tmp_path, run_id="r")
     first, second = log.events()

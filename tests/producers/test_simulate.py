@@ -46,6 +46,13 @@ def test_the_bytes_of_a_seed_are_those_of_every_machine() -> None:
     assert digest(simulation(**DISTURBED, largest_bytes=2000)) == GOLDEN
 
 
+def test_scenarios_are_those_of_the_items_and_change_nothing_else() -> None:
+    made, plain = events_of(simulation(scenarios=3), "valid"), events_of(simulation(), "valid")
+    for (_, event), (_, without) in zip(made, plain, strict=True):
+        group = int(str(event["item_id"])[1:]) % simulation().world.shape.groups
+        assert event == without | {"scenario": f"place {group % 3}"}
+
+
 def test_another_seed_or_run_gives_other_events() -> None:
     assert digest(simulation(seed=1)) != digest(simulation())
     ids = {e["event_id"] for _, e in events_of(simulation(), "valid")}

@@ -37,6 +37,16 @@ def test_columns_named_as_on_the_wire_need_no_map(tmp_path: Path) -> None:
     assert data.event_id == ["e1", None]
 
 
+def test_a_scenario_is_read_where_the_file_has_one(tmp_path: Path) -> None:
+    text = "ts,user_id,item_id,place\n2,u,a,shop\n1,v,b,\n3,u,c,home\n"
+    data = read(written(tmp_path, "events.csv", text), parse_map("scenario=place"))
+    assert [data.scenarios[code] if code >= 0 else None for code in data.scenario] == [None, "shop", "home"]
+    without = read(written(tmp_path, "without.csv", text.replace("place", "other")))
+    assert without.scenarios == []
+    assert without.scenario.tolist() == [-1, -1, -1]
+    assert without.sha256 != data.sha256
+
+
 def test_the_same_events_in_every_format_are_the_same_data(tmp_path: Path) -> None:
     text = "userId,movieId,rating,timestamp\n1,2,3.5,978300760\n7,2,4,978300700\n"
     lines = '{"userId":1,"movieId":"2","rating":3.5,"timestamp":978300760}\n'

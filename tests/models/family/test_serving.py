@@ -19,6 +19,7 @@ from models.sequence.snapshot import SnapshotError
 from models.training.checkpoint import CheckpointError
 from models.training.event_log import EventLog
 from models.training.train import InterruptedTrainingError
+from models.vocabulary import kind_of
 from tests.models.sequence.test_reranker import EVENTS, ITEMS, LENGTH, SETTINGS, USERS, stream
 
 KNOWN = 2 * ITEMS // 3
@@ -91,7 +92,7 @@ def test_a_vector_times_an_item_s_is_the_model_s_score(folders: dict[str, Path],
     _, after = plan.finish(status != 1)
     slots = np.arange(USERS, dtype=np.int32)
     now = reranker.current(recommender.users, slots, row_of, recommender.actions)
-    asked = rerankers._Asked()
+    asked = rerankers._Asked(reranker.kinds)
     of_action = np.zeros(256, np.int32)
     of_action[recommender.actions.code("rating")] = 1
     held = rerankers.histories(recommender.users, slots.astype(np.int64), row_of, of_action, LENGTH)
@@ -117,12 +118,45 @@ def test_what_the_gate_asks_for_is_what_the_worker_asks_for(folders: dict[str, P
     )
     offsets = np.array([0, 3], np.int64)
     before, after = reranker.encode_block(np.zeros(2, np.int64), new, held, offsets, ["user-1"])
-    asked = rerankers._Asked()
+    asked = rerankers._Asked(reranker.kinds)
     for rows in ([3, 5, 7], [3, 5, 7, 2]):
         asked.add(1, [(row, 4.0, 0, 0) for row in rows])
     expected = reranker.vectors(asked.queries())
     np.testing.assert_allclose(before, expected, rtol=1e-5)
     np.testing.assert_allclose(after, expected[[1, 1]], rtol=1e-5)
+
+
+def test_where_an_event_took_place_is_learned_and_asked_with(tmp_path: Path) -> None:
+    """What follows an item depends on the place alone: one item after it at home, another one in the shop."""
+    rng, users, length = np.random.default_rng(1), 200, 6
+    places = np.repeat(rng.integers(0, 2, (users, length // 2)), 2, axis=1)
+    items = np.where(np.arange(length) % 2 == 0, 0, 1 + places)  # each pair: the same item, then the place's
+    log = EventLog(10_000)
+    log.append(
+        [f"user-{u}" for u in range(users) for _ in range(length)],
+        [f"item-{item}" for item in items.ravel()],
+        [kind_of("click", ("home", "shop")[place]) for place in places.ravel()],
+        np.full(items.size, np.nan, np.float32),
+        np.ones(items.size, np.float32),
+        np.arange(items.size) * 1000,
+        {},
+    )
+    settings = SMALL["unified"] | {"least_steps": 150, "dropout": 0.0, "lr": 3e-3}
+    trainer = FamilyTrainer("unified", settings, seed=0)
+    trainer.refresh(log, 0, 0)
+    trainer.write(tmp_path / "s", "1", {})
+    reranker = FamilyReranker(snapshot.read(tmp_path / "s"), LENGTH)
+    home, shop = (reranker.action_codes([kind_of("click", place)])[0] - 1 for place in ("home", "shop"))
+    asked = rerankers._Asked(reranker.kinds)
+    for kind in (home, shop):
+        asked.add(-1, [(int(reranker.rows(["item-0"])[0]), float("nan"), 0, int(kind))])
+    queries = asked.queries()
+    assert sorted(queries.scenarios[:, -1].tolist()) == [1, 2]
+    assert queries.actions[0, -1] == queries.actions[1, -1], "the same was done in both places"
+    scores = reranker.vectors(queries) @ reranker.item_vectors.T + reranker.item_bias
+    one, other = reranker.rows(["item-1", "item-2"])
+    assert scores[0, one] > scores[0, other] + 1.0
+    assert scores[1, other] > scores[1, one] + 1.0
 
 
 class TestTrainer:

@@ -124,3 +124,44 @@ def test_the_best_that_may_be_shown_are_exact_also_beyond_the_stored_top(blocked
     assert (blocked[filled] != 9).all()
     assert available[filled].all()
     assert (out[len(expected) :] == -1).all()
+
+
+@kernel
+def share_of(pop: Any, p: Any, here: Any, column: Any, clock: Any, slot: Any) -> Any:
+    return popularity.share(pop, p, here, column, popularity.trust(here, column, clock), slot)
+
+
+@kernel
+def count_all(here: Any, slots: Any, weights: Any) -> None:
+    for n in range(len(slots)):
+        if n % 3 == 0:
+            popularity.count(here, 1, slots[n], weights[n], n)
+
+
+@pytest.mark.parametrize("n", [2, 300, 6000])
+@pytest.mark.parametrize("life", [50, 0])
+def test_a_share_in_a_scenario_leans_on_that_of_everywhere_while_little_is_known(n: int, life: int) -> None:
+    """The posterior mean with a prior of some events, of counts that are decayed at every event of any scenario."""
+    pop, here = popularity.create((life,), 30), popularity.create((life, life, life), 30)
+    items, weights = events(n, 30)
+    learn_all(pop, items, weights, 0)
+    count_all(here, items, weights)
+    there = np.zeros(30)
+    for number in range(n):
+        there *= 2.0 ** (-1 / life) if life else 1.0
+        there[items[number]] += weights[number] if number % 3 == 0 else 0.0
+    everywhere = decayed(n, 30, life)
+    prior = popularity.PRIOR
+    expected = (there + prior * everywhere / everywhere.sum()) / (there.sum() + prior)
+    found = [share_of(pop, 0, here, 1, n - 1, slot) for slot in range(30)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert sum(found) == pytest.approx(1.0)
+
+
+def test_a_scenario_that_slept_for_long_goes_on_with_numbers_that_can_be_kept() -> None:
+    here = popularity.create((1,), 4)
+    learn_all(here, np.array([2]), np.ones(1), 0)
+    learn_all(here, np.array([1]), np.ones(1), 5000)
+    assert here.epochs[0] == 9
+    assert here.mass[1, 0] < 2.0**512
+    assert here.mass[2, 0] == 0.0

@@ -13,7 +13,9 @@ def test_newest_events_of_each_user_oldest_first() -> None:
     batch = batch_of(np.random.default_rng(0), 9, 2, 10**9, disorder=False)
     batch.event_id[:] = 0
     batch.user[:] = [0, 1, 1, 0, 1, 1, 0, 0, 1]
-    users.advance(batch, np.zeros(9, np.bool_), np.ones(256, np.float32), histories(9))
+    users.advance(
+        batch, np.zeros(9, np.bool_), np.ones(256, np.float32), np.zeros(256, np.uint8), histories(9)
+    )
     held = Stored.take(users, np.array([1, 2, 0]), np.array([3, 3, 100]))
     first, last = batch.user == 1, batch.user == 0
     assert held.lengths.tolist() == [min(3, first.sum()), 0, last.sum()]

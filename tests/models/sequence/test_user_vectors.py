@@ -37,8 +37,8 @@ def histories(n: int) -> Histories:
     items, one, small = np.zeros((n, HISTORY), np.int32), np.zeros(n, np.int32), np.zeros(n, np.uint8)
     big = np.zeros(n, np.int64)
     return Histories(
-        small.copy(), small.copy(), big.copy(), items.copy(), one.copy(), small.copy(), big.copy(),
-        items.copy(), one.copy(), small.copy(), big.copy(),
+        small.copy(), small.copy(), big.copy(), items.copy(), one.copy(), small.copy(), small.copy(), big.copy(),
+        items.copy(), one.copy(), small.copy(), small.copy(), big.copy(),
     )  # fmt: skip
 
 

@@ -11,13 +11,14 @@ from models.config import ModelSettings
 from models.pipeline.recommender import Recommender
 from models.state import item_rows
 from models.state.catalogue import HEAD, OUTPUT, ROW
-from tests.batches import Event, Store, feed
+from models.vocabulary import kind_of
+from tests.batches import PLACES, Event, Store, feed
 
 NUMBER = st.integers(0, 2**31 - 1)
 ALL = HEAD | ROW | OUTPUT
 
 
-@given(kind=st.sampled_from([b"i", b"h", b"y", b"c"]), number=NUMBER)
+@given(kind=st.sampled_from(item_rows.KINDS), number=NUMBER)
 def test_a_key_says_kind_and_number(kind: bytes, number: int) -> None:
     assert item_rows.parse_key(item_rows.key(kind, number)) == (kind, number)
 
@@ -30,7 +31,14 @@ def test_keys_of_a_kind_sort_by_number(a: int, b: int) -> None:
 def learned(settings: ModelSettings | None = None) -> Recommender:
     recommender = Recommender(settings or ModelSettings())
     events = [
-        Event(f"u{n % 5}", f"i{n * n % 23}", ts=n, offset=n, kind="rating", value=float(1 + n % 5))
+        Event(
+            f"u{n % 5}",
+            f"i{n * n % 23}",
+            ts=n,
+            offset=n,
+            kind=kind_of("rating", PLACES[n % 3]),
+            value=float(1 + n % 5),
+        )
         for n in range(200)
     ]
     feed(recommender, events)
@@ -61,13 +69,13 @@ def test_every_part_is_the_same_bytes_after_loading(recommender: Recommender) ->
         slot = int(recommender.catalogue.slot_of[number])
         theirs = int(other.catalogue.slot_of[other.catalogue.number(item)])
         parts = dict(parts_of(recommender, slot, ALL))
-        assert {key[:1] for key in parts} == {b"h", b"c", b"y"}
+        assert {key[:1] for key in parts} == {b"h", b"c", b"y", b"s"}
         assert dict(parts_of(other, theirs, ALL)) == parts
 
 
 @pytest.mark.parametrize(
     ("flags", "kinds"),
-    [(HEAD, [b"h"]), (ROW, [b"c"]), (OUTPUT, [b"y"]), (ALL, [b"h", b"y", b"c"]), (0, [])],
+    [(HEAD, [b"h", b"s"]), (ROW, [b"c"]), (OUTPUT, [b"y"]), (ALL, [b"h", b"s", b"y", b"c"]), (0, [])],
 )
 def test_only_what_changed_is_dumped(recommender: Recommender, flags: int, kinds: list[bytes]) -> None:
     assert [key[:1] for key, _ in parts_of(recommender, 3, flags)] == kinds
@@ -79,21 +87,47 @@ def test_masses_written_before_a_rescaling_are_scaled_as_the_others_were(mass: f
     state = recommender._state
     pop = state.popularity
     pop.mass[0] = mass
-    ((_, head),) = parts_of(recommender, 0, HEAD)
+    (_, head), _ = parts_of(recommender, 0, HEAD)
     pop.epochs[0] += 1
     item_rows.load_head(state, 0, head)
     assert pop.mass[0].tolist() == [scaled, mass, mass, mass]
 
 
+def test_the_scenarios_of_an_item_are_scaled_as_the_others_were(recommender: Recommender) -> None:
+    other = loaded(recommender)
+    state = other._state
+    state.here.mass[0, :2] = 2.0**600, 2.0**600
+    _, (_, data) = parts_of(other, 0, HEAD)
+    state.here.epochs[1] += 1
+    item_rows.load_here(state, 0, data)
+    assert state.here.mass[0, :3].tolist() == [2.0**600, 2.0**88, 0.0]
+
+
+def test_an_item_that_is_in_no_scenario_has_no_row_of_them() -> None:
+    recommender = Recommender(ModelSettings())
+    feed(
+        recommender, [Event("u", "somewhere", kind=kind_of("click", "home")), Event("u", "nowhere", offset=1)]
+    )
+    parts = {item: [key[:1] for key, _ in parts_of(recommender, int(recommender.catalogue.slot_of[number]), HEAD)]
+             for item, number in recommender.catalogue.numbers.items()}  # fmt: skip
+    assert parts == {"somewhere": [b"h", b"s"], "nowhere": [b"h"]}
+
+
+@pytest.mark.parametrize("length", [1, 12 * 16])
+def test_scenarios_of_another_length_are_refused(recommender: Recommender, length: int) -> None:
+    with pytest.raises(ValueError, match=f"can't have {length} bytes"):
+        item_rows.load_here(recommender._state, 0, bytes(length))
+
+
 def test_a_head_of_another_version_is_refused(recommender: Recommender) -> None:
-    ((_, head),) = parts_of(recommender, 0, HEAD)
+    (_, head), _ = parts_of(recommender, 0, HEAD)
     with pytest.raises(ValueError, match="has version 9, not 1"):
         item_rows.load_head(recommender._state, 0, b"\x09" + head[1:])
 
 
 @pytest.mark.parametrize("length", [-4, 4])
 def test_a_head_of_another_length_is_refused(recommender: Recommender, length: int) -> None:
-    ((_, head),) = parts_of(recommender, 0, HEAD)
+    (_, head), _ = parts_of(recommender, 0, HEAD)
     data = head[:length] if length < 0 else head + bytes(length)
     with pytest.raises(ValueError, match="other settings wrote it"):
         item_rows.load_head(recommender._state, 0, data)

@@ -9,12 +9,18 @@ import pytest
 from models.config import ModelSettings, PopularitySettings
 from models.pipeline.recommender import META, Recommender
 from models.state import meta_row
+from models.vocabulary import kind_of
 from tests.batches import Event, Store, feed
+
+KINDS = ("click", kind_of("click", "home"), kind_of("click", "shop"), kind_of("buy", "home"))
 
 
 def learned(settings: ModelSettings | None = None) -> Recommender:
     recommender = Recommender(settings or ModelSettings())
-    events = [Event(f"u{n % 7}", f"i{n * n % 31}", ts=n, offset=n, event_id=n + 1) for n in range(300)]
+    events = [
+        Event(f"u{n % 7}", f"i{n * n % 31}", ts=n, offset=n, event_id=n + 1, kind=KINDS[n % 4])
+        for n in range(300)
+    ]
     feed(recommender, events)
     recommender.catalogue.set_item("i4", available=False)
     return recommender
@@ -30,6 +36,7 @@ def test_every_number_comes_back() -> None:
         ("totals", one.totals, two.totals),
         ("popularity", one.popularity.total, two.popularity.total),
         ("epochs", one.popularity.epochs, two.popularity.epochs),
+        ("scenarios", one.here.total, two.here.total),
         ("mean", one.mf_mean, two.mf_mean),
         ("blend", one.blend.weight, two.blend.weight),
         ("its accumulators", one.blend.square, two.blend.square),
@@ -45,11 +52,23 @@ def test_the_most_popular_items_come_back_by_number() -> None:
     data = meta_row.dump(recommender._state, recommender.actions, recommender.catalogue)
     other = Recommender(recommender.settings)
     tops = meta_row.load(data, other._state, other.actions, other.catalogue)
-    popularity = recommender._state.popularity
     numbers = recommender._state.items.number
-    expected = np.where(popularity.top >= 0, numbers[popularity.top], -1)
-    assert np.array_equal(tops, expected)
-    assert (tops >= 0).any()
+    tables = (recommender._state.popularity.top, recommender._state.here.top[:2])
+    for top, table in zip(tops, tables, strict=True):
+        assert np.array_equal(top, np.where(table >= 0, numbers[table], -1))
+        assert (top >= 0).any()
+
+
+def test_a_row_from_before_there_were_scenarios() -> None:
+    recommender = learned()
+    data = msgspec.msgpack.decode(
+        meta_row.dump(recommender._state, recommender.actions, recommender.catalogue)
+    )
+    old = {name: value for name, value in data.items() if not name.startswith("here_")}
+    other = Recommender(recommender.settings)
+    _, here = meta_row.load(msgspec.msgpack.encode(old), other._state, other.actions, other.catalogue)
+    assert here.shape == (0, 256)
+    assert not other._state.here.total.any()
 
 
 def test_a_row_of_other_settings_is_refused() -> None:

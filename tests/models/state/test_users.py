@@ -21,6 +21,8 @@ SETTINGS = ModelSettings(
 )
 WEIGHTS = np.ones(256, np.float32)
 WEIGHTS[2] = -1.0
+SCENARIOS = np.zeros(256, np.uint8)
+SCENARIOS[3:6] = 1, 2, 3
 
 Row = tuple[int, int, int, int, int]
 """(user, item, action, ts, event id)."""
@@ -30,8 +32,10 @@ def histories(n: int) -> Histories:
     items = np.full((n, HISTORY), -9, np.int32)
     return Histories(
         status=np.full(n, 99, np.uint8), repeat=np.zeros(n, np.uint8), events=np.zeros(n, np.int64),
-        b_items=items, b_n=np.zeros(n, np.int32), b_gap=np.zeros(n, np.uint8), b_seen=np.zeros(n, np.int64),
-        a_items=items.copy(), a_n=np.zeros(n, np.int32), a_gap=np.zeros(n, np.uint8), a_seen=np.zeros(n, np.int64),
+        b_items=items, b_n=np.zeros(n, np.int32), b_gap=np.zeros(n, np.uint8),
+        b_scenario=np.zeros(n, np.uint8), b_seen=np.zeros(n, np.int64),
+        a_items=items.copy(), a_n=np.zeros(n, np.int32), a_gap=np.zeros(n, np.uint8),
+        a_scenario=np.zeros(n, np.uint8), a_seen=np.zeros(n, np.int64),
     )  # fmt: skip
 
 
@@ -44,7 +48,7 @@ def advance(table: UserTable, rows: list[Row], weights: Any = WEIGHTS) -> Histor
         event_id=column[4].astype(np.uint64), key=np.zeros(n, np.uint64), offset=np.arange(n),
     )  # fmt: skip
     out = histories(n)
-    table.advance(batch, np.ones(n, np.bool_), weights, out)
+    table.advance(batch, np.ones(n, np.bool_), weights, SCENARIOS, out)
     return out
 
 
@@ -147,6 +151,12 @@ def test_a_row_has_the_items_seen_last_wherever_they_lie_in_their_block(count: i
     more = [(item, 1, item, 0) for item in range(count, count + 40)]
     advance(stayed, [(0, *event) for event in more]), advance(went, [(slot, *event) for event in more])
     assert went.row(slot) == stayed.row(0)
+
+
+def test_the_scenario_is_that_of_the_newest_event_before_and_after() -> None:
+    out = advance(table_of("a"), [(0, 1, 3, 10, 0), (0, 2, 5, 20, 0), (0, 3, 4, 5, 0), (0, 4, 1, 30, 0)])
+    assert out.b_scenario.tolist() == [0, 1, 3, 3]
+    assert out.a_scenario.tolist() == [1, 3, 3, 0], "a late event is not the newest, and a type may have none"
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(0, 0), (1000, 0), (1001, 1), (3_600_000, 1), (3_600_001, 2)])

@@ -13,6 +13,7 @@ import pytest
 from models.training import event_segments
 from models.training.event_log import EventLog
 from models.training.event_segments import EventLogError
+from models.vocabulary import MAX_SCENARIOS, kind_of
 
 
 def fill(log: EventLog, start: int, n: int, users: int = 5) -> None:
@@ -80,6 +81,17 @@ def test_sequences_are_by_user_and_time() -> None:
     assert s.gap.tolist() == [-1, 10, 0, -1, 20]
     assert s.number.tolist() == [2, 0, 4, 1, 3]
     assert log.items_held() == ["1", "2", "3", "4", "5"]
+
+
+def test_scenarios_beyond_the_last_are_not_told_apart(tmp_path: Path) -> None:
+    log = EventLog(1000)
+    kinds = [kind_of("click", f"place {n}") for n in range(40)]
+    log.append([f"u{n}" for n in range(40)], ["i"] * 40, kinds, np.full(40, np.nan, np.float32),
+               np.ones(40, np.float32), np.arange(40), {})  # fmt: skip
+    assert log.actions == [*kinds[:MAX_SCENARIOS], "click"]
+    assert log.column("action")[MAX_SCENARIOS:].tolist() == [MAX_SCENARIOS] * (40 - MAX_SCENARIOS)
+    log.save(tmp_path)
+    assert content(EventLog.load(tmp_path, 1000)) == content(log)
 
 
 def test_empty_log() -> None:

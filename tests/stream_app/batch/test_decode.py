@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.randomness import hash64
+from models.vocabulary import kind_of
 from stream_app.batch import refusals
 from stream_app.batch.careful import DAY_MS, CarefulReader, CheckedEvent
 from stream_app.batch.decode import Decoded, EventDecoder, partition_key
@@ -58,7 +59,7 @@ def event(**changes: Any) -> dict[str, Any]:
 class TestWhatIsAccepted:
     def test_a_plain_event_fills_every_column(self) -> None:
         decoded = read(event(event_id="e1", scenario="home", context={"a": [1]}, whatever=None))
-        assert (decoded.user, decoded.item, decoded.type) == (["u1"], ["i1"], ["click"])
+        assert (decoded.user, decoded.item, decoded.kind) == (["u1"], ["i1"], [kind_of("click", "home")])
         assert decoded.ts == [1_600_000_000_000]
         assert math.isnan(decoded.value[0])
         assert decoded.event_ids().tolist() == [hash64("e1")]
@@ -115,7 +116,7 @@ class TestWhatIsAccepted:
         assert read(event(event_id=None)).event_ids().tolist() == [0]
 
     def test_a_type_that_nobody_named_is_accepted(self) -> None:
-        assert read(event(type="hover-über")).type == ["hover-über"]
+        assert read(event(type="hover-über")).kind == ["hover-über"]
 
     def test_of_a_key_that_stands_twice_the_last_counts(self) -> None:
         raw = b'{"user_id": 1.5, "user_id": "u1", "item_id": "a", "item_id": "b", "type": "click", "ts": 1}'
@@ -267,7 +268,7 @@ class TestOtherFieldNames:
     @pytest.mark.parametrize(("stars", "kind"), [(4, "rating"), (..., "click"), (None, "click"), ("4", None)])
     def test_without_types_a_value_makes_a_rating(self, stars: Any, kind: str | None) -> None:
         raw = {"userId": "u1", "movieId": "m", "when": 5} | ({} if stars is ... else {"stars": stars})
-        assert read(raw, settings=self.MAP).type == ([kind] if kind else [])
+        assert read(raw, settings=self.MAP).kind == ([kind] if kind else [])
 
     def test_a_dead_letter_names_the_field_as_it_stands_in_the_record(self) -> None:
         assert refusal({"userId": "u1", "when": 5}, settings=self.MAP) == (refusals.MISSING, "movieId")
@@ -327,6 +328,7 @@ events = st.fixed_dictionaries(
         "v": st.sampled_from([1, 1, 2, None, "1"]),
         "event_id": ids,
         "value": anything,
+        "scenario": ids | anything,
         "extra": anything,
     },
 )
@@ -334,7 +336,7 @@ events = st.fixed_dictionaries(
 
 def columns_of(decoded: Decoded) -> CheckedEvent:
     return CheckedEvent(
-        decoded.user[0], decoded.item[0], decoded.type[0], decoded.value[0], decoded.ts[0],
+        decoded.user[0], decoded.item[0], decoded.kind[0], decoded.value[0], decoded.ts[0],
         decoded.id_hash[0].hex(),
     )  # fmt: skip
 

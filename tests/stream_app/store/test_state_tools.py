@@ -35,7 +35,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Read(event("ann", "x", ts=5), topic="clicks", offset=3),
                 Read(event("bob", "y", ts=6), topic="clicks", partition=1, offset=8),
                 Read(event("ann", "y", "rating", value=4.5, ts=9), topic="ratings", offset=1),
-                Read(event("ann", "z", ts=7), topic="clicks", offset=4),
+                Read(event("ann", "z", ts=7, scenario="home"), topic="clicks", offset=4),
             ],
             received_ms=0,
         )
@@ -48,7 +48,7 @@ def test_show_tells_a_user_s_events_newest_first(state: Path) -> None:
         ann = show(store, "ann")
     assert ann["sequence"] == [
         {"item_id": "y", "type": "rating", "value": 4.5, "ts": 9},
-        {"item_id": "z", "type": "click", "ts": 7},
+        {"item_id": "z", "type": "click", "scenario": "home", "ts": 7},
         {"item_id": "x", "type": "click", "ts": 5},
     ]
     assert (ann["events"], ann["seen"], ann["ratings"]) == (3, 3, 1)

@@ -15,7 +15,7 @@ from models.training.train import Trainer
 from stream_app.settings import Settings, load
 from stream_app.training.judging import MIN_SCORED, Cut, Verdict
 from stream_app.training.refresher import MOST_INTERVALS, Refresher, budget, interval
-from stream_app.training.shadow import Events, weights_of
+from stream_app.training.shadow import Events
 
 ITEMS = 60
 
@@ -247,8 +247,8 @@ def test_duplicates_enter_neither_the_history_nor_the_gate(first_live: Refresher
 
 def test_an_erased_user_is_gone_from_the_history(first_live: Refresher) -> None:
     rows = walks(10, 11, users=2)
-    rows.type = ["erase", "click"]
-    rows.weight = weights_of(rows.type, first_live.settings.events)
+    rows.kind = ["erase", "click"]
+    rows.weight = np.array([first_live.settings.events.weight_of(kind) for kind in rows.kind], np.float32)
     rows.item = ["", "i3"]
     observe(first_live, rows)
     assert first_live.log.offsets == {"events-0": 302}

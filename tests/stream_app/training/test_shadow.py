@@ -1,9 +1,8 @@
 import numpy as np
-import pytest
 
 from stream_app.settings import Settings, load
 from stream_app.training.gate_window import GateWindow
-from stream_app.training.shadow import Events, Shadow, weights_of
+from stream_app.training.shadow import Events, Shadow
 
 
 def settings(**more: object) -> Settings:
@@ -17,9 +16,9 @@ def events(*rows: tuple[str, str, str, int], ids: list[int] | None = None) -> Ev
     return Events(
         user=list(users),
         item=list(items),
-        type=list(types),
+        kind=list(types),
         value=np.full(n, np.nan, np.float32),
-        weight=weights_of(types, settings().events),
+        weight=np.array([settings().events.weight_of(kind) for kind in types], np.float32),
         ts=np.array(ts, np.int64) * 1000,
         partition=np.zeros(n, np.int32),
         event_id=np.array(ids or [0] * n, np.uint64),
@@ -134,10 +133,3 @@ def test_the_candidates_do_not_depend_on_how_the_stream_was_cut() -> None:
     assert windows[0].scored == windows[1].scored > 0
     for one, other in zip(windows[0]._candidates, windows[1]._candidates, strict=True):
         assert one.tolist() == other.tolist()
-
-
-@pytest.mark.parametrize(
-    ("kind", "weight"), [("click", 1.0), ("purchase", 2.0), ("skip", -1.0), ("unheard-of", 1.0)]
-)
-def test_weights_are_those_of_the_settings(kind: str, weight: float) -> None:
-    assert weights_of([kind], settings().events).tolist() == [weight]

@@ -168,6 +168,25 @@ class TestRecommend:
         assert "no list yet" in answer.note
         assert "popular" in answer.note
 
+    def test_an_unknown_user_is_told_what_is_popular_where_they_are(self, settings: Settings) -> None:
+        def event(user: str, item: str, scenario: str) -> tuple[bytes, bytes]:
+            made = {
+                "v": 1,
+                "user_id": user,
+                "item_id": item,
+                "type": "click",
+                "ts": 1000,
+                "scenario": scenario,
+            }
+            return user.encode(), encode(made)
+
+        hits = [event(user, "hit", "home") for user in "abc"]
+        send(settings, settings.topics.events[0], [*hits, event("a", "tent", "shop")])
+        answer = recommend(settings, "stranger", "shop")
+        assert [(item.item_id, item.score) for item in answer.items] == [("tent", 1.0)]
+        assert "popular in 'shop', over 1 recent events" in answer.note
+        assert "nothing is popular in 'cinema'" in recommend(settings, "stranger", "cinema").note
+
     def test_without_any_event_it_is_said_that_nothing_is_popular(self, settings: Settings) -> None:
         answer = recommend(settings, "stranger")
         assert answer.items == []
