@@ -91,18 +91,29 @@ SIMULATED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+PLACES = {
+    "users": 6000,
+    "items": 4000,
+    "scenarios": 12,
+    "shape": Shape(groups=24, user_tail=0.2, session=3.0, active=100),
+}
+"""Each event is in one of twelve places with items of their own, two groups each; users have some four events."""
+UNTOLD = " untold"
+
 NEWS_USERS, NEWS_LIFE, NEWS_EVERY, NEWS_DESKS = 1500, 600.0, 40, 6
 """Readers; events in which an article's readers halve; events between two articles; desks that write them."""
 
 
 def names() -> list[str]:
-    """Of all streams."""
+    """Of all streams, but for those that `benchmarks.cold_start` compares."""
     return [*SIMULATED, "news", "ml-100k"]
 
 
 def what(name: str) -> str:
     """What the stream is like, in a sentence."""
     others = {
+        "places": "twelve places (scenarios) with items of their own, and users with some four events",
+        "places" + UNTOLD: "the same events, which do not say where they took place",
         "news": "an article every 40 events, whose readers halve every 600; readers prefer one desk of six, a little",
         "ml-100k": f"MovieLens 100K, the first {EVENTS:,} ratings",
     }
@@ -115,10 +126,13 @@ def load(name: str, seed: int = 0) -> Dataset:
         return datasets.load("ml-100k")
     if name == "news":
         return _dataset(name, _news(random.Random(f"news/{seed}").random))
-    simulation = Simulation(events=EVENTS, seed=seed, **SIMULATED[name][1])
-    return _dataset(
-        name, [msgspec.json.decode(r.value or b"") for r in simulation.records() if r.kind == "valid"]
-    )
+    plain = name.removesuffix(UNTOLD)
+    chosen = PLACES if plain == "places" else SIMULATED[plain][1]
+    simulation = Simulation(events=EVENTS, seed=seed, **chosen)
+    events = [msgspec.json.decode(r.value or b"") for r in simulation.records() if r.kind == "valid"]
+    if name != plain:
+        events = [{field: value for field, value in event.items() if field != "scenario"} for event in events]
+    return _dataset(name, events)
 
 
 def _news(draw: Callable[[], float]) -> list[dict[str, Any]]:
@@ -156,6 +170,7 @@ def _dataset(name: str, events: list[dict[str, Any]]) -> Dataset:
             "type": [event["type"] for event in events],
             "value": pl.Series([event.get("value") for event in events], dtype=pl.Float64),
             "ts": [event["ts"] for event in events],
+            "scenario": pl.Series([event.get("scenario") for event in events], dtype=pl.String),
         }
     )
     return from_frame(frame, name=name, source="benchmarks.streams")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from models.base import EventBatch, Lists
+from models.config import ModelSettings
 from models.pipeline.recommender import Recommender
 from models.state.users import UserTable
 from models.vocabulary import kind_of
@@ -34,6 +35,22 @@ class Event:
     weight: float = 1.0
     value: float = math.nan
     event_id: int = 0
+
+
+SETTINGS = ModelSettings()
+
+
+def new(settings: ModelSettings = SETTINGS, **options: Any) -> Recommender:
+    """A recommender that has seen nothing."""
+    return Recommender(settings, weights=WEIGHTS, seed=3, **options)
+
+
+def clicks(*pairs: tuple[str, str], start: int = 0) -> list[Event]:
+    """One click for each (user, item), in order."""
+    return [
+        Event(user, item, ts=start + n, offset=start + n, event_id=start + n + 1)
+        for n, (user, item) in enumerate(pairs)
+    ]
 
 
 @dataclass

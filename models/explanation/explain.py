@@ -28,9 +28,10 @@ from models.base import F32, I32
 from models.explanation import rescored
 from models.explanation.histories import leave_one_out
 from models.online.covisit import LANES
-from models.pipeline.candidates import Scratch, State
+from models.pipeline.candidates import Scratch
 from models.pipeline.recommender import Recommender, View
 from models.state import totals
+from models.state.learned import State
 from models.state.sequences import HISTORY
 
 HAD, UNAVAILABLE = "had already", "not available"

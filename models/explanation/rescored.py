@@ -12,8 +12,10 @@ from models.kernels import kernel
 from models.online import asymmetric_mf, blend, covisit_readings
 from models.online.covisit import HALF, LANES, find
 from models.pipeline import policy
-from models.pipeline.candidates import Fixed, Reranked, Scratch, State, retrieve
+from models.pipeline.candidates import Reranked, Scratch, retrieve
 from models.pipeline.features import describe, score
+from models.pipeline.fixed import Fixed
+from models.state.learned import State
 from models.state.sequences import UserColumns
 
 

@@ -12,60 +12,16 @@ import numpy as np
 
 from models.base import F32, F64, I32, I64, U8
 from models.kernels import inner
-from models.online import asymmetric_mf, biased_mf, covisit, covisit_journal, covisit_readings
-from models.online.asymmetric_mf import AsymmetricMF
-from models.online.blend import Blend
-from models.online.covisit import LANES, Covisit
-from models.online.covisit_readings import Readings, Sums
-from models.online.popularity import TOP, Popularity
+from models.online import asymmetric_mf, covisit_readings
+from models.online.covisit import LANES
+from models.online.covisit_readings import Sums
+from models.online.popularity import TOP
 from models.pipeline import selection
+from models.pipeline.fixed import Fixed
 from models.state.catalogue import ItemColumns
+from models.state.learned import State
 
 NO_ROWS = np.empty(0, np.int32)
-
-
-class State(NamedTuple):
-    """Everything learned about items, and what is shared by all users."""
-
-    items: ItemColumns
-    popularity: Popularity
-    here: Popularity  # the same in each scenario, with the half-life of the baseline: a column a scenario, from 1 up
-    covisit: Covisit
-    amf: AsymmetricMF
-    mf_bias: F32  # [S] explicit MF
-    mf: F32  # [S, factors]
-    mf_mean: F64  # [2] mean rating, number of ratings
-    blend: Blend
-    totals: F64  # see `models.state.totals`
-    journal: covisit_journal.Words  # what `covisit` learned since the last commit
-
-
-class Fixed(NamedTuple):
-    """Settings as the kernels take them."""
-
-    covisit: covisit.Rates
-    readings: Readings
-    amf: asymmetric_mf.Rates
-    mf: biased_mf.Rates
-    low: float  # lowest and highest rating
-    high: float
-    k: int
-    repeats: bool
-    seen: int  # remembered exactly
-    candidates: int
-    popular: int  # taken from each half-life
-    dense: int  # taken from each model that scores the whole catalogue
-    dense_limit: int  # ... up to this many items
-    plain: int  # index of the slowest half-life
-    baseline: int  # index of the half-life that stands for "popularity"
-    floor: float
-    blend_lr: float
-    blend_within: int
-    blend_share: float
-    blend_all_until: int
-    explored: int  # places of a list that new items are tried out on
-    new_below: int  # events that make an item known
-    seed: np.uint64
 
 
 class Scratch(NamedTuple):

@@ -15,9 +15,11 @@ from models.base import F32, F64, I32, U64
 from models.kernels import inner, part
 from models.online import asymmetric_mf, popularity
 from models.pipeline import selection
-from models.pipeline.candidates import NO_ROWS, Fixed, Reranked, Scratch, State, products
+from models.pipeline.candidates import NO_ROWS, Reranked, Scratch, products
+from models.pipeline.fixed import Fixed
 from models.state import totals
 from models.state.catalogue import HEAD
+from models.state.learned import State
 from models.state.sequences import UserColumns
 
 LOG2 = math.log(2.0)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from models.base import I32, U64
 from models.kernels import inner
 from models.pipeline import policy
-from models.pipeline.candidates import Fixed, Scratch
+from models.pipeline.candidates import Scratch
+from models.pipeline.fixed import Fixed
 from models.randomness import uniform
 from models.state.catalogue import ItemColumns
 

@@ -13,7 +13,9 @@ import numpy as np
 from models.base import F32
 from models.kernels import inner
 from models.online import asymmetric_mf, popularity
-from models.pipeline.candidates import Fixed, Reranked, Scratch, State
+from models.pipeline.candidates import Reranked, Scratch
+from models.pipeline.fixed import Fixed
+from models.state.learned import State
 
 
 @inner

@@ -17,11 +17,12 @@ import numpy as np
 from models.base import DUPLICATE, F32, I32, I64, U8
 from models.kernels import kernel
 from models.online import asymmetric_mf
-from models.pipeline.candidates import Fixed, State
+from models.pipeline.fixed import Fixed
 from models.pipeline.stream import Columns
 from models.randomness import mix
 from models.state import totals
 from models.state.catalogue import HEAD, OUTPUT
+from models.state.learned import State
 
 
 class _Scratch(NamedTuple):

@@ -8,37 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from models.base import DUPLICATE, F32, I32, I64, U8, Bool, EventBatch, Lists, Outcome
+from models.base import DUPLICATE, F32, I32, I64, Bool, EventBatch, Lists, Outcome
 from models.config import ModelSettings
 from models.online import (
     asymmetric_mf,
-    biased_mf,
     blend,
     covisit,
-    covisit_journal,
-    covisit_readings,
     popularity,
 )
-from models.online.covisit_journal import TURNS, Journal, Plan
-from models.pipeline import stream
-from models.pipeline.candidates import Fixed, Reranked, Scratch, State, new_scratch
+from models.pipeline import listing, stream
+from models.pipeline.candidates import Reranked, Scratch, new_scratch
 from models.pipeline.evaluation import Baselines
+from models.pipeline.fixed import Fixed, fixed_of
 from models.pipeline.ranking_apart import RankingApart
-from models.randomness import hash64
-from models.state import growth, item_rows, meta_row, totals
-from models.state.catalogue import HEAD, NAME, OUTPUT, ROW, Catalogue
+from models.state import growth, totals
+from models.state.catalogue import Catalogue
+from models.state.learned import State
+from models.state.persistence import Delta, Persistence
 from models.state.sequences import HISTORY, Histories, new_histories
 from models.state.users import UserTable
 from models.vocabulary import MAX_SCENARIOS, Actions
 
 MAX_BATCH = 5000
-META = b"recommender"
-"""Key of what belongs to no single user or item."""
 EXPLORATION = "exploration"
 """The source of an item that was drawn for the quota of new ones (`models.pipeline.exploration`)."""
 SAMPLE = 20
@@ -78,15 +74,6 @@ class Reranker(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Delta:
-    """What one commit must write: (partition, user id, row), item keys and meta keys; None deletes."""
-
-    users: list[tuple[int, str, bytes | None]] = field(default_factory=list)
-    items: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    meta: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """What lists are made from, for whoever explains them: to be read, but for the scratch."""
@@ -96,43 +83,6 @@ class View:
     scratch: Scratch
     reranked: Reranked
     slot_of: I32
-
-
-def _fixed(settings: ModelSettings, scale: tuple[float, float], seed: int) -> Fixed:
-    mf = settings.biased_mf
-    lives = settings.popularity.half_lives
-    slowest = max(range(len(lives)), key=lambda p: lives[p] if lives[p] else float("inf"))
-    nearest = min(range(len(lives)), key=lambda p: abs(lives[p] - 5000))
-    return Fixed(
-        covisit=covisit.rates(settings.covisit),
-        readings=covisit_readings.readings(settings.covisit),
-        amf=asymmetric_mf.Rates(
-            settings.asymmetric_mf.items,
-            settings.asymmetric_mf.decay,
-            settings.asymmetric_mf.negatives,
-            settings.asymmetric_mf.lr,
-        ),
-        mf=biased_mf.Rates(mf.bias_lr, mf.latent_lr, mf.l2_bias, mf.l2),
-        low=scale[0],
-        high=scale[1],
-        k=settings.policy.k,
-        repeats=settings.policy.repeats,
-        seen=settings.sequence.seen,
-        candidates=settings.candidates,
-        popular=settings.popularity.candidates,
-        dense=settings.dense_candidates,
-        dense_limit=settings.dense_limit,
-        plain=slowest,
-        baseline=nearest,
-        floor=settings.blend.floor,
-        blend_lr=settings.blend.lr,
-        blend_within=settings.blend.learn_within,
-        blend_share=settings.blend.share,
-        blend_all_until=settings.blend.share_all_until,
-        explored=min(settings.policy.exploration, settings.policy.k),
-        new_below=settings.policy.new_below,
-        seed=np.uint64(hash64(f"seed {seed}")),
-    )
 
 
 class Recommender:
@@ -161,7 +111,7 @@ class Recommender:
         self.catalogue = Catalogue(settings.max_items)
         self.users = UserTable(settings)
         self.actions = Actions(weights or {}, default_weight)
-        self._fixed = _fixed(settings, scale, seed)
+        self._fixed = fixed_of(settings, scale, seed)
         lives = settings.popularity.half_lives
         self.sources: tuple[str, ...] = (
             *(f"covisit-{r.name}" for r in settings.covisit.readings),
@@ -175,8 +125,7 @@ class Recommender:
         self.credits = (*self.sources, EXPLORATION)
         """Names of what `Lists.source` says."""
         slots = len(self.catalogue.columns.number)
-        self._journal = Journal()
-        self._plan_taken: Plan | None = None
+        self._persistence = Persistence(self.users, self.catalogue, self.actions)
         start = np.zeros(len(self.features))
         readings = len(settings.covisit.readings)
         start[:readings] = settings.blend.start_covisit / readings
@@ -194,7 +143,7 @@ class Recommender:
             mf_mean=np.zeros(2),
             blend=blend.create(start, settings.blend.accumulator),
             totals=np.zeros(len(totals.NAMES)),
-            journal=self._journal.words,
+            journal=self._persistence.journal.words,
         )
         self._scratch = self._new_scratch(slots)
         self._ranking = RankingApart(self._fixed, settings.asymmetric_mf.factors)
@@ -209,7 +158,6 @@ class Recommender:
         self._rows: dict[int, I32] = {}  # of `_row_of_number`, until items come or go, or the re-ranker does
         self._baselines_on = baselines
         self._baselines = self._new_baselines(len(self.users.columns.partition) if baselines else 1)
-        self._meta_dirty = False
 
     # -- the re-ranker -----------------------------------------------------------------------------------------
     @property
@@ -260,7 +208,7 @@ class Recommender:
             raise ValueError(f"{n} events in a batch; at most {MAX_BATCH} are taken")
         self._fit()
         self._own_baselines(batch.user)
-        self._meta_dirty = True
+        self._persistence.shared_changed = True
         if len(self._histories.status) < n:
             self._histories = new_histories(n)
         buffers: tuple[Any, ...] = self._histories
@@ -283,7 +231,7 @@ class Recommender:
             batch.user, batch.item, batch.weight, batch.value, batch.key, batch.offset, list_at, sample,
             before, after, frozen_after, self.actions.scenarios[batch.action], h,
         )  # fmt: skip
-        out = stream.new_output(int(np.count_nonzero(list_at & accepted)), self.settings.policy.k)
+        out = listing.new_output(int(np.count_nonzero(list_at & accepted)), self.settings.policy.k)
         # Where nothing reads the ranking factors during the batch, they are learned beside everything else.
         apart = self._fixed.blend_lr == 0.0 and not list_at.any()
         at = 0
@@ -312,7 +260,7 @@ class Recommender:
         self._fit()
         self._own_baselines(slots)
         n = len(slots)
-        out = stream.new_output(n, self.settings.policy.k)
+        out = listing.new_output(n, self.settings.policy.k)
         vectors = np.zeros((n, 1), np.float32)
         if self._reranker is not None:
             vectors = self._current_vectors(self._reranker, self._reranked, slots)
@@ -326,7 +274,7 @@ class Recommender:
             frozen_vectors, sample, self._reranked, self._frozen_reranked, self._baselines,
             np.zeros(HISTORY, np.int32), out, counted,
         )  # fmt: skip
-        self._meta_dirty = self._meta_dirty or n > 0
+        self._persistence.shared_changed |= n > 0
         return self._lists(out, slots)
 
     # -- figures -----------------------------------------------------------------------------------------------
@@ -363,60 +311,20 @@ class Recommender:
     @property
     def dirty_bytes(self) -> int:
         """About what a commit would write."""
-        flags = self.catalogue.columns.dirty
-        width = 4 * self.settings.asymmetric_mf.factors
-        rows = self._row_bytes(flags)
-        if self._journal.saves(rows):
-            rows = rows // TURNS + 4 * int(self._journal.words.used[0])
-        heads = int(np.count_nonzero(flags & HEAD))
-        outputs = int(np.count_nonzero(flags & OUTPUT))
-        return self.users.dirty_bytes() + rows + heads * (width + 200) + outputs * (width + 16)
+        return self._persistence.dirty_bytes(self._state)
 
     @property
     def owes_rows(self) -> bool:
         """Whether changed co-visitation rows are not stored but as a journal (see `take_dirty`)."""
-        return self._journal.stored
+        return self._persistence.journal.stored
 
     def take_dirty(self, *, whole: bool = True) -> Delta:
-        """What changed since `mark_clean`; nothing is marked here.
-
-        Args:
-            whole: with every co-visitation row that changed. Else with a part of them and, for the others, what they
-                learned, where that is less (`models.online.covisit_journal`); a whole one writes them all.
-        """
-        delta = Delta(users=list(self.users.dirty()))
-        for number in self.catalogue.removed:
-            delta.items.extend((item_rows.key(kind, number), None) for kind in item_rows.KINDS)
-        flags, numbers = self.catalogue.columns.dirty, self._state.items.number
-        plan = self._journal.plan(flags, numbers, self._row_bytes(flags), whole=whole)
-        delta.items.extend(plan.entries)
-        flags = np.where(plan.rows, flags, flags & ~np.uint8(ROW))
-        slots = np.flatnonzero(flags)
-        slots = slots[numbers[slots] >= 0]
-        flags = flags[slots]
-        for slot in slots[(flags & NAME) != 0].tolist():
-            name = item_rows.key(b"i", int(numbers[slot]))
-            delta.items.append((name, item_rows.id_bytes(slot, self.catalogue.id_at(slot) or "")))
-        delta.items.extend(item_rows.dump(self._state, slots, flags))
-        if self._meta_dirty or delta.users or delta.items:
-            delta.meta.append((META, meta_row.dump(self._state, self.actions, self.catalogue)))
-        self._plan_taken = plan
-        return delta
+        """What changed since `mark_clean` (`models.state.persistence`); nothing is marked here."""
+        return self._persistence.take(self._state, whole=whole)
 
     def mark_clean(self) -> None:
         """What the last `take_dirty` gave is as good as written: whoever took it writes it, or ends."""
-        plan, self._plan_taken = self._plan_taken, None
-        flags = self.catalogue.columns.dirty
-        if plan is None:  # what is never written need not be kept for it
-            plan = self._journal.plan(flags, self._state.items.number, 0, whole=True)
-        self.users.mark_clean()
-        flags &= np.where(plan.rows, 0, ROW).astype(np.uint8)
-        self._journal.written(plan)
-        self.catalogue.removed.clear()
-        self._meta_dirty = False
-
-    def _row_bytes(self, flags: U8) -> int:
-        return 12 * int(self._state.covisit.n[(flags & ROW) != 0].sum())
+        self._persistence.mark_clean(self._state)
 
     def load(self, items: Iterable[tuple[bytes, bytes]], meta: Iterable[tuple[bytes, bytes]]) -> None:
         """Take back what earlier commits wrote, into a recommender that has seen nothing yet.
@@ -424,38 +332,10 @@ class Recommender:
         Raises:
             ValueError: bytes that these settings did not write.
         """
-        found = dict(meta)
-        if META in found:
-            self._top_numbers = meta_row.load(found[META], self._state, self.actions, self.catalogue)
-        parts = {b"h": item_rows.load_head, b"y": item_rows.load_output, b"s": item_rows.load_here}
-        rest: list[tuple[bytes, int, bytes]] = []
-        segments: dict[int, bytes] = {}
-        for name, data in items:
-            kind, number = item_rows.parse_key(name)
-            if kind == covisit_journal.KIND:
-                segments[number] = data
-            elif kind == b"i":
-                slot, item_id = item_rows.parse_id(data)
-                self.catalogue.restore(item_id, number, slot)
-            else:
-                rest.append((kind, number, data))
-        self.catalogue.restored()
+        rows = self._persistence.read(items, meta, self._state)
+        self._top_numbers = rows.tops
         self._fit()
-        for kind, number, data in rest:
-            slot = int(self.catalogue.slot_of[number])
-            if kind == b"c":
-                need = 4 * len(data) // 12 + 16
-                self._state = self._state._replace(covisit=covisit.with_room(self._state.covisit, need))
-                item_rows.load_row(self._state, slot, data, self.catalogue.slot_of)
-            else:
-                parts[kind](self._state, slot, data)
-        dirty = self.catalogue.columns.dirty
-        dirty[:] = 0
-        rows = self._journal.load(
-            segments, self._state.covisit, self._fixed.covisit, self._state.items.number, self.catalogue.slot_of,
-            dirty, self._room,
-        )  # fmt: skip
-        self._state = self._state._replace(covisit=rows)
+        self._state = self._persistence.fill(self._state, rows, self._fixed.covisit, self._room)
 
     # -- room --------------------------------------------------------------------------------------------------
     def _fit(self) -> None:
@@ -510,7 +390,7 @@ class Recommender:
 
     def make_room(self) -> None:
         """Drop the items longest without an event, a sixteenth of all: for when the catalogue has no room for more."""
-        self._journal.break_off()
+        self._persistence.journal.break_off()
         self._rows.clear()
         gone = self.catalogue.evict(self.settings.max_items - self.settings.max_items // 16)
         s = self._state
@@ -558,7 +438,7 @@ class Recommender:
             np.zeros(sources),
         )
 
-    def _lists(self, out: stream.Output, users: I32) -> Lists:
+    def _lists(self, out: listing.Output, users: I32) -> Lists:
         n = int(out.n[0])
         event = out.event[:n]
         return Lists(

@@ -12,9 +12,10 @@ import numpy as np
 from models.base import F32, F64, I32, I64, U8
 from models.online.covisit import Covisit
 from models.online.popularity import Popularity
-from models.pipeline.candidates import Reranked, State
+from models.pipeline.candidates import Reranked
 from models.state.catalogue import ItemColumns
 from models.state.columns import grown
+from models.state.learned import State
 
 
 class _CovisitRows(NamedTuple):

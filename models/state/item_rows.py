@@ -20,7 +20,7 @@ from models.online import covisit, popularity
 from models.state.catalogue import HEAD, OUTPUT, ROW
 
 if TYPE_CHECKING:  # what it is made of is imported there
-    from models.pipeline.candidates import State
+    from models.state.learned import State
 
 _NUMBER = struct.Struct(">cI")
 _KEYS = np.dtype([("kind", "S1"), ("number", ">u4")])

@@ -10,8 +10,8 @@ import numpy as np
 
 from models.base import I64
 from models.online import popularity
-from models.pipeline.candidates import State
 from models.state.catalogue import Catalogue
+from models.state.learned import State
 from models.vocabulary import Actions
 
 

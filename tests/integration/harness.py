@@ -15,7 +15,8 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord
 from kafka import TopicPartition
 from kafka.admin import ConfigResource
 
-from models.pipeline.recommender import Delta, Recommender
+from models.pipeline.recommender import Recommender
+from models.state.persistence import Delta
 from models.state.user_rows import unpack_row
 from producers.simulate import Ledger, Simulation
 from stream_app.batch.pipeline import Pipeline

@@ -99,8 +99,8 @@ def test_small_rows_are_written_instead() -> None:
 
 def test_more_than_a_segment_holds_is_written_as_rows() -> None:
     recommender, store = new(), Store()
-    recommender._journal.words = new_words(40)
-    recommender._state = recommender._state._replace(journal=recommender._journal.words)
+    recommender._persistence.journal.words = new_words(40)
+    recommender._state = recommender._state._replace(journal=recommender._persistence.journal.words)
     feed(recommender, traffic(300, items=60), lists=False)
     store.commit(recommender, whole=False)
     assert not segments(store)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,7 @@ import pytest
 from models.config import ModelSettings, PolicySettings, SequenceSettings
 from models.online.covisit import rates
 from models.pipeline.recommender import MAX_BATCH, Recommender
-from tests.batches import WEIGHTS, Event, Store, feed, named, slots_of, traffic
-
-SETTINGS = ModelSettings()
-
-
-def new(settings: ModelSettings = SETTINGS, **options: Any) -> Recommender:
-    return Recommender(settings, weights=WEIGHTS, seed=3, **options)
-
-
-def clicks(*pairs: tuple[str, str], start: int = 0) -> list[Event]:
-    return [
-        Event(user, item, ts=start + n, offset=start + n, event_id=start + n + 1)
-        for n, (user, item) in enumerate(pairs)
-    ]
+from tests.batches import SETTINGS, WEIGHTS, Event, Store, clicks, feed, named, new, slots_of, traffic
 
 
 class TestLists:
@@ -149,74 +135,6 @@ class TestCutting:
             feed(recommender, self.EVENTS)
             store.commit(recommender)
         assert a != b
-
-
-class TestState:
-    @pytest.mark.parametrize("cut", [1, 133, 400])
-    def test_a_restart_goes_on_as_if_it_had_not_been(self, cut: int) -> None:
-        events = traffic(600)
-        undisturbed, whole = new(), Store()
-        before = feed(undisturbed, events[:cut], size=40)
-        whole.commit(undisturbed)
-        after = feed(undisturbed, events[cut:], size=40)
-        whole.commit(undisturbed)
-
-        first, store = new(), Store()
-        assert feed(first, events[:cut], size=40) == before
-        store.commit(first)
-        second = store.into(new())
-        assert feed(second, events[cut:], size=40, store=store) == after
-        store.commit(second)
-        assert store.users == whole.users
-        assert store.items == whole.items
-        assert store.meta == whole.meta
-        assert second.metrics() == undisturbed.metrics()
-
-    def test_the_order_in_which_rows_are_loaded_within_a_kind_is_that_of_their_keys(self) -> None:
-        recommender, store = new(), Store()
-        feed(recommender, traffic(200))
-        store.commit(recommender)
-        sorted_store = Store(store.users, dict(sorted(store.items.items())), store.meta)
-        a, b = store.into(new()), sorted_store.into(new())
-        more = traffic(50, seed=9)
-        assert feed(a, more, store=store) == feed(b, more, store=store)
-
-    def test_what_was_not_taken_stays_dirty(self) -> None:
-        recommender = new()
-        feed(recommender, traffic(60))
-        first, again = recommender.take_dirty(), recommender.take_dirty()
-        assert first == again
-        recommender.mark_clean()
-        empty = recommender.take_dirty()
-        assert (empty.users, empty.items, empty.meta) == ([], [], [])
-        assert recommender.dirty_bytes == 0
-
-    def test_only_what_changed_is_written(self) -> None:
-        recommender, store = new(), Store()
-        feed(recommender, clicks(("a", "x"), ("b", "y"), ("c", "z")))
-        store.commit(recommender)
-        feed(recommender, clicks(("a", "x"), start=10), lists=False)
-        delta = recommender.take_dirty()
-        assert [user for _, user, _ in delta.users] == ["a"]
-        heads = {key[1:] for key, _ in delta.items if key[:1] == b"h"}
-        assert heads == {(0).to_bytes(4, "big")}
-
-    def test_state_of_other_settings_is_refused(self) -> None:
-        recommender, store = new(), Store()
-        feed(recommender, traffic(30))
-        store.commit(recommender)
-        other = SETTINGS.popularity.model_copy(update={"half_lives": (100, 0)})
-        with pytest.raises(ValueError, match="other settings"):
-            store.into(new(SETTINGS.model_copy(update={"popularity": other})))
-
-    def test_what_may_not_be_shown_survives_a_restart(self) -> None:
-        recommender, store = new(), Store()
-        feed(recommender, clicks(("a", "x"), ("a", "y")))
-        recommender.catalogue.retire("x")
-        recommender.catalogue.retire("unknown")
-        feed(recommender, clicks(("a", "z"), start=5))
-        store.commit(recommender)
-        assert store.into(new()).catalogue.unavailable == {"x", "unknown"}
 
 
 class TestEvents:
@@ -390,77 +308,7 @@ class TestFigures:
         assert with_them == without
 
 
-class TestBounds:
-    SMALL = ModelSettings(max_items=32)
-
-    def test_items_beyond_the_limit_make_room_for_new_ones(self) -> None:
-        recommender, store = new(self.SMALL), Store()
-        events = clicks(*((f"u{n % 7}", f"i{n // 2}") for n in range(600)))
-        for start in range(0, 600, 50):
-            lists = feed(recommender, events[start : start + 50])
-            store.commit(recommender)
-            assert recommender.metrics()["items"] <= 32
-            assert all(items for _, _, items in lists[-5:])
-        assert recommender.metrics()["items_evicted"] > 200
-        assert len({key for key in store.items if key[:1] == b"h"}) <= 32
-        assert {key[:1] for key in store.items} == {b"i", b"h", b"y", b"c"}
-
-    def test_a_state_with_evicted_items_can_be_loaded_and_goes_on(self) -> None:
-        recommender, store = new(self.SMALL), Store()
-        for start in range(0, 300, 50):
-            feed(recommender, clicks(*((f"u{n % 7}", f"i{n // 2}") for n in range(50)), start=start))
-            feed(
-                recommender, clicks(*((f"u{n % 7}", f"i{start + n}") for n in range(50)), start=1000 + start)
-            )
-        store.commit(recommender)
-        assert recommender.metrics()["items_evicted"] > 0
-        other = store.into(new(self.SMALL))
-        assert other.metrics() == recommender.metrics()
-        assert other.catalogue.numbers == recommender.catalogue.numbers
-        for start in range(2000, 2100, 20):
-            more = clicks(*((f"u{n % 7}", f"i{290 + n}") for n in range(20)), start=start)
-            assert all(items for _, _, items in feed(other, more, store=store))
-            store.commit(other)
-        assert other.metrics()["items"] <= 32
-        known = {key[1:] for key in store.items if key[:1] == b"i"}
-        assert {key[1:] for key in store.items} == known
-
-    @staticmethod
-    def drifting(n: int) -> list[Event]:
-        """Traffic over items that come and go; some come back after they were evicted."""
-        rng = random.Random(7)
-        return [
-            replace(e, item=f"i{n // 4 + rng.randrange(-40, 12)}") for n, e in enumerate(traffic(n, users=9))
-        ]
-
-    @pytest.mark.parametrize("size", [1, 7, 64])
-    def test_what_is_evicted_does_not_depend_on_where_a_batch_is_cut(self, size: int) -> None:
-        stores, lists = [], []
-        for cut in (size, 50):
-            recommender, store = new(self.SMALL), Store()
-            lists.append(feed(recommender, self.drifting(500), size=cut))
-            store.commit(recommender)
-            assert recommender.metrics()["items_evicted"] > 50
-            stores.append(store)
-        assert stores[0] == stores[1]
-        assert lists[0] == lists[1]
-        assert not any(item.startswith("?") for _, _, items in lists[0] for item in items)
-
-    @pytest.mark.parametrize("at", [137, 250, 401])
-    def test_what_is_evicted_does_not_depend_on_a_restart(self, at: int) -> None:
-        events = self.drifting(500)
-        undisturbed, store = new(self.SMALL), Store()
-        feed(undisturbed, events, size=50)
-        store.commit(undisturbed)
-        killed, kept = new(self.SMALL), Store()
-        for start in range(0, at, 30):
-            feed(killed, events[start : min(start + 30, at)])
-            kept.commit(killed)
-        restarted = kept.into(new(self.SMALL))
-        feed(restarted, events[at:], size=50, store=kept)
-        kept.commit(restarted)
-        assert kept == store
-
+class TestReading:
     def test_reading_creates_nothing(self) -> None:
         recommender = new()
         feed(recommender, clicks(("a", "x"), ("b", "y")))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from models.config import ModelSettings, PopularitySettings
-from models.pipeline.recommender import META, Recommender
+from models.pipeline.recommender import Recommender
 from models.state import meta_row
+from models.state.persistence import META
 from models.vocabulary import kind_of
 from tests.batches import Event, Store, feed
 
