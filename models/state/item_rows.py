@@ -78,8 +78,11 @@ def dump(state: State, slots: I64, flags: U8) -> Iterator[tuple[bytes, bytes]]:
     """Keys and bytes of the parts of items whose dirty `flags` are set, but for names; both are [n]."""
     heads = slots[(flags & HEAD) != 0]
     yield from _parts(b"h", state, heads, _heads(state, heads))
-    somewhere = heads[state.here.mass[heads].any(axis=1)]
-    yield from _parts(b"s", state, somewhere, _here(state, somewhere))
+    there = state.here.mass[heads] > 0.0
+    widths = np.where(there.any(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1), 0)
+    for width in np.unique(widths[widths > 0]).tolist():
+        somewhere = heads[widths == width]
+        yield from _parts(b"s", state, somewhere, _here(state, somewhere, width))
     outputs = slots[(flags & OUTPUT) != 0]
     rest = np.stack([state.amf.bias[outputs], state.amf.y_square[outputs]], axis=1)
     yield from _parts(b"y", state, outputs, np.concatenate([rest, state.amf.y[outputs]], axis=1))
@@ -101,11 +104,10 @@ def _here_type(scenarios: int) -> np.dtype[np.void]:
     return np.dtype([("mass", "<f8", scenarios), ("epochs", "<i4", scenarios)])
 
 
-def _here(state: State, slots: I64) -> np.ndarray:
-    """The masses of the scenarios that were met so far."""
-    met = len(np.trim_zeros(state.here.total, "b"))
-    rows = np.zeros(len(slots), _here_type(met))
-    rows["mass"], rows["epochs"] = state.here.mass[slots, :met], state.here.epochs[:met]
+def _here(state: State, slots: I64, width: int) -> np.ndarray:
+    """The masses of the first `width` scenarios, the last in which these items have any."""
+    rows = np.zeros(len(slots), _here_type(width))
+    rows["mass"], rows["epochs"] = state.here.mass[slots, :width], state.here.epochs[:width]
     return rows
 
 

@@ -59,7 +59,7 @@ def make_stage(
 def disturbed(events: int) -> Simulation:
     return Simulation(
         users=300, items=200, events=events, new_items=0.2, bots=0.02, duplicates=0.03, late=0.03, broken=0.03,
-        seed=5, largest_bytes=300_000,
+        scenarios=3, seed=5, largest_bytes=300_000,
     )  # fmt: skip
 
 
