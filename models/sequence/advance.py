@@ -57,7 +57,7 @@ class Scratch(NamedTuple):
 
 
 def weights_of(model: CausalTransformer) -> Weights:
-    """The weights of a model on the CPU, in the shapes that the kernel reads."""
+    """The weights of a model, on whatever device, in the shapes that the kernel reads."""
     layers = [layer for layer in model.layers if isinstance(layer, Layer)]
 
     def arrays(tensors: list[Tensor]) -> F32:
@@ -91,7 +91,7 @@ def weights_of(model: CausalTransformer) -> Weights:
 
 
 def _plain(tensor: Tensor) -> F32:
-    return np.ascontiguousarray(tensor.detach().numpy(), np.float32)
+    return np.ascontiguousarray(tensor.detach().cpu().numpy(), np.float32)
 
 
 def _norm(part: nn.LayerNorm) -> Tensor:

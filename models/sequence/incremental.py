@@ -6,21 +6,19 @@ only holder of anything: whatever it forgets is computed again from the stored s
 Each user in the cache has a ring of `band` rotated keys and values in every layer: the event at position p of
 the user's sequence lies at p mod band. Keys are rotated by their absolute position, so nothing is moved or
 rotated again when an event is added, and banded attention over the ring is what the whole model computes.
-On the CPU single events go through `models.sequence.advance`, on a GPU all users' next events are one call each.
+Single events go through `models.sequence.advance` on the CPU, wherever the model is: a few dozen of them keep no GPU
+busy. Whole sequences, as on a miss or after a swap, go through the model.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from models.base import F32, I32, I64, Bool
 from models.sequence.advance import Scratch, Weights, advance, new_scratch, weights_of
 from models.sequence.encode import Events, encode
-from models.sequence.stored_events import nth
-from models.sequence.transformer import PERIOD, CausalTransformer, KeysValues, Layer
+from models.sequence.transformer import CausalTransformer, KeysValues
 
 NOWHERE = -1
 
@@ -29,29 +27,22 @@ class IncrementalEncoder:
     """A bounded cache of users, the least recently used forgotten first.
 
     Attributes:
-        compiled: whether single events go through compiled code; else through torch, as on a GPU.
         place: where each user lies, by slot; below 0 for one that is not there.
 
     Users are told apart by a slot, any whole number from 0 up. The slots of one call differ, but for `advance`.
     """
 
     def __init__(self, model: CausalTransformer, capacity: int, scale: tuple[float, float]) -> None:
-        """A cache for `capacity` users on the model's device; ratings are on the scale from low to high."""
+        """A cache for `capacity` users; ratings are on the scale from low to high."""
         if capacity < 1:
             raise ValueError(f"the encoder must hold at least 1 user, not {capacity}")
-        config, device = model.config, model.item.device
+        config = model.config
         self.model, self.capacity, self.scale = model, capacity, scale
         shape = (capacity, config.layers, 2, config.heads, model.band, config.d_model // config.heads)
         # numpy takes memory when it is written: filling a gigabyte would hold a worker up for half a second
-        self.compiled = device.type == "cpu"
-        self._rings = (
-            torch.from_numpy(np.zeros(shape, np.float32))
-            if self.compiled
-            else torch.zeros(shape, device=device)
-        )
-        self._vectors = torch.zeros((capacity, config.d_model), device=device)
-        if self.compiled:
-            self._weights, self._scratch = weights_of(model), new_scratch(model)
+        self._rings = np.zeros(shape, np.float32)
+        self._vectors = np.zeros((capacity, config.d_model), np.float32)
+        self._weights, self._scratch = weights_of(model), new_scratch(model)
         self._length = np.zeros(capacity, np.int64)
         self._used = np.zeros(capacity, np.int64)
         self._slot = np.full(capacity, NOWHERE, np.int64)
@@ -74,7 +65,7 @@ class IncrementalEncoder:
 
     def vector(self, slots: I64) -> F32:
         """The users' vectors [m, d]; zero for one without events."""
-        return self._vectors[self._at(self._known(slots))].cpu().numpy()
+        return self._vectors[self._known(slots)]
 
     def rebuild(self, slots: I64, events: Events, offsets: I64) -> F32:
         """Take users in anew from their stored sequences; the vectors after each event [n, d].
@@ -91,25 +82,23 @@ class IncrementalEncoder:
         def store(start: int, layers: list[KeysValues]) -> None:
             run = slice(start, start + len(layers[0][0]))
             chosen = np.flatnonzero(kept[run])
-            of = self._at(places[owner[run][chosen]])
-            index = self._at(position[run][chosen] % self.model.band)
-            picked = self._at(chosen)
+            of, index = places[owner[run][chosen]], position[run][chosen] % self.model.band
             for layer, pair in enumerate(layers):
-                self._rings[of, layer, :, :, index] = torch.stack(pair, 1)[picked]
+                self._rings[of, layer, :, :, index] = torch.stack(pair, 1).cpu().numpy()[chosen]
 
         every = encode(self.model, events, offsets, self.scale, store)
         last = np.zeros((len(slots), self.model.config.d_model), np.float32)
         some = lengths > 0
         last[some] = every[offsets[1:][some] - 1]
-        self._vectors[self._at(places)] = torch.from_numpy(last).to(self._vectors.device)
+        self._vectors[places] = last
         self._length[places] = lengths
         return every
 
     def replay(self, slots: I64, events: Events, offsets: I64) -> None:
-        """As `rebuild`, one event after the other: for a few events on the CPU."""
+        """As `rebuild`, one event after the other: for a few events."""
         places = self._claim(slots)
         self._length[places] = 0
-        self._vectors[self._at(places)] = 0.0
+        self._vectors[places] = 0.0
         self.advance(np.repeat(slots, np.diff(offsets)), events)
 
     def advance(self, slots: I64, events: Events) -> tuple[F32, F32]:
@@ -124,55 +113,20 @@ class IncrementalEncoder:
         self._touch(places)
         before = np.empty((len(places), self.model.config.d_model), np.float32)
         after = np.empty_like(before)
-        buckets = events.buckets(*self.scale)
-        if self.compiled:
-            advance(
-                self._weights, self._scratch, self._rings.numpy(), self._vectors.numpy(), self._length, places,
-                buckets, before, after,
-            )  # fmt: skip
-            return before, after
-        turn = nth(places)
-        for step in range(int(turn.max(initial=-1)) + 1):
-            now = np.flatnonzero(turn == step)
-            before[now] = self._vectors[self._at(places[now])].cpu().numpy()
-            after[now] = self._all_at_once(places[now], buckets[:, now])
+        advance(
+            self._weights, self._scratch, self._rings, self._vectors, self._length, places,
+            events.buckets(*self.scale), before, after,
+        )  # fmt: skip
         return before, after
 
     def parts(self, slots: I32) -> tuple[Weights, Scratch, F32, F32, I64]:
         """What `sequence.follow` works on, for users who are all in the cache: they are forgotten later for it."""
         self.touch(slots)
-        return self._weights, self._scratch, self._rings.numpy(), self._vectors.numpy(), self._length
+        return self._weights, self._scratch, self._rings, self._vectors, self._length
 
     def touch(self, slots: I64 | I32) -> None:
         """These users, who are all in the cache, are forgotten later than others."""
         self._touch(self.place[slots])
-
-    def _all_at_once(self, places: I64, buckets: I64) -> F32:
-        """One event for each of some different users; their vectors after it."""
-        model, position = self.model, self._length[places]
-        device = self._vectors.device
-        of, index = self._at(places), self._at(position % model.band)
-        with torch.inference_mode():
-            empty = torch.arange(model.band, device=device) > self._at(position)[:, None]
-            mask = torch.zeros(empty.shape, device=device).masked_fill_(empty, -torch.inf)[:, None, None]
-            turn = model.rotations[self._at(position % PERIOD)]
-            x = model.embed(*self._at(buckets))
-            for number, layer in enumerate(model.layers):
-                assert isinstance(layer, Layer)
-                q, k, v = layer.project(x, turn)
-                self._rings[of, number, :, :, index] = torch.stack((k, v), 1)
-                keys, values = self._rings[of, number].unbind(1)
-                attended = functional.scaled_dot_product_attention(
-                    q[:, :, None], keys, values, attn_mask=mask
-                )
-                x = layer.finish(x, attended[:, :, 0])
-            vectors: Tensor = model.norm(x)
-            self._vectors[of] = vectors
-        self._length[places] += 1
-        return vectors.cpu().numpy()
-
-    def _at(self, index: I64) -> Tensor:
-        return torch.from_numpy(index).to(self._vectors.device)
 
     def _places(self, slots: I64) -> I64:
         """Where each user lies in the cache, int64 [m]; -1 for one that is not there."""

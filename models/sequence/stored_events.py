@@ -72,19 +72,6 @@ def newest(users: UserTable, slots: I64) -> I64:
     return times
 
 
-def nth(of: I64) -> I64:
-    """How many events of the same user come before each, int64 [n].
-
-    >>> nth(np.array([0, 1, 0, 0, 1])).tolist()
-    [0, 0, 1, 2, 1]
-    """
-    order = np.argsort(of, kind="stable")
-    counts = np.bincount(of)
-    numbers = np.empty(len(of), np.int64)
-    numbers[order] = ragged(np.zeros(len(counts), np.int64), counts)
-    return numbers
-
-
 def gaps_after(of: I64, ts: I64, last: I64) -> I64:
     """Time since the same user's previous event; `last[user]` is that before the first one here, -1 for none.
 

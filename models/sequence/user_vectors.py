@@ -57,7 +57,7 @@ class UserVectors:
         distinct, inverse = np.unique(slots, return_inverse=True)
         vectors = np.zeros((len(distinct), self.model.config.d_model), np.float32)
         cached, cache = self.is_cached(users, distinct), self.cache
-        if cache is not None and cache.compiled and not cached.all():
+        if cache is not None and not cached.all():
             cached |= self._replay(users, distinct[~cached], distinct, rows)
         if cache is not None and cached.any():
             vectors[cached] = cache.vector(distinct[cached])
@@ -108,7 +108,7 @@ class UserVectors:
         Users that are not cached are, if that is soon done.
         """
         cache = self.cache
-        if cache is None or not cache.compiled or not len(slots):
+        if cache is None or not len(slots):
             return None
         if len(self._row) < len(users.hashes):
             self._row = np.zeros(len(users.hashes), np.int32)

@@ -36,12 +36,10 @@ def last(encoder: IncrementalEncoder, events: Events) -> np.ndarray:
     return encode(encoder.model, events, np.array([0, len(events)]), SCALE)[-1]
 
 
-@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(3))
-def test_advance_equals_the_full_encode(layers: int, seed: int, compiled: bool) -> None:
+def test_advance_equals_the_full_encode(layers: int, seed: int) -> None:
     rng, encoder = np.random.default_rng(seed), make(layers)
-    encoder.compiled = compiled
     history = [random_events(rng, int(n)) for n in rng.integers(0, 25, 4)]
     slots = np.array([3, 900, 0, 5000])
     joined = history[0]
@@ -64,10 +62,8 @@ def test_advance_equals_the_full_encode(layers: int, seed: int, compiled: bool) 
         )
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_a_user_may_come_several_times_in_one_call(compiled: bool) -> None:
+def test_a_user_may_come_several_times_in_one_call() -> None:
     rng, encoder, one_by_one = np.random.default_rng(1), make(), make()
-    encoder.compiled = compiled
     slots, events = np.array([4, 9, 4, 4, 9]), random_events(rng, 5)
     for each in (encoder, one_by_one):
         each.rebuild(np.array([4, 9]), events.take(np.arange(3)), np.array([0, 1, 3]))

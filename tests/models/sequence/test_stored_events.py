@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.sequence.stored_events import Stored, gaps_after, newest, nth, out_of_order
+from models.sequence.stored_events import Stored, gaps_after, newest, out_of_order
 from tests.models.sequence.test_user_vectors import ROWS, batch_of, histories, table
 
 
@@ -28,15 +28,14 @@ def test_newest_events_of_each_user_oldest_first() -> None:
     assert newest(users, np.array([2, 1])).tolist() == [-1, batch.ts[first][-1]]
 
 
-def test_numbers_gaps_and_order_of_new_events() -> None:
+def test_gaps_and_order_of_new_events() -> None:
     of, ts = np.array([0, 1, 0, 2, 0]), np.array([5, 9, 4, 1, 7])
     last = np.array([5, -1, 1])
-    assert nth(of).tolist() == [0, 0, 1, 0, 2]
     assert gaps_after(of, ts, last).tolist() == [0, -1, -1, 0, 3]
     assert out_of_order(of, ts, last).tolist() == [True, False, False]
 
 
 def test_no_new_events() -> None:
     none = np.zeros(0, np.int64)
-    assert nth(none).tolist() == gaps_after(none, none, np.array([3])).tolist() == []
+    assert gaps_after(none, none, np.array([3])).tolist() == []
     assert out_of_order(none, none, np.array([3])).tolist() == [False]

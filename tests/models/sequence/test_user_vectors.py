@@ -83,13 +83,15 @@ def check(seed: int, cached: int, batches: int, size: int, n_users: int, disorde
         batch = batch_of(rng, size, n_users, 10**9 + number * 100_000, disorder)
         plan = Plan(vectors, users, batch, ROWS, None)
         out = histories(size)
-        users.advance(batch, np.zeros(size, np.bool_), weights, out)
+        users.advance(batch, np.zeros(size, np.bool_), weights, np.zeros(256, np.uint8), out)
         accepted = out.status != DUPLICATE
         before, after = plan.finish(accepted)
         for i in range(size):
             user = int(batch.user[i])
             expected = from_the_table(model, slow, user)
-            slow.advance(batch.slice(i, i + 1), np.zeros(1, np.bool_), weights, histories(1))
+            slow.advance(
+                batch.slice(i, i + 1), np.zeros(1, np.bool_), weights, np.zeros(256, np.uint8), histories(1)
+            )
             if accepted[i]:
                 np.testing.assert_allclose(before[i], expected, atol=1e-5)
                 np.testing.assert_allclose(after[i], from_the_table(model, slow, user), atol=1e-5)
@@ -120,7 +122,7 @@ def test_cached_users_are_advanced(monkeypatch: pytest.MonkeyPatch) -> None:
         batch = batch_of(rng, 4, 4, 10**9 + number * 100_000, disorder=False)
         batch.user[:], batch.event_id[:] = np.arange(4), 0
         plan = Plan(vectors, users, batch, ROWS, None)
-        users.advance(batch, np.zeros(4, np.bool_), weights, histories(4))
+        users.advance(batch, np.zeros(4, np.bool_), weights, np.zeros(256, np.uint8), histories(4))
         plan.finish(np.ones(4, np.bool_))
 
     run(0)
@@ -138,7 +140,9 @@ def test_missing_users_with_few_stored_events_are_replayed(monkeypatch: pytest.M
         batch = batch_of(rng, len(slots), 8, 10**9 + number * 100_000, disorder=False)
         batch.user[:], batch.event_id[:] = slots, 0
         plan = Plan(vectors, users, batch, ROWS, None)
-        users.advance(batch, np.zeros(len(slots), np.bool_), weights, histories(len(slots)))
+        users.advance(
+            batch, np.zeros(len(slots), np.bool_), weights, np.zeros(256, np.uint8), histories(len(slots))
+        )
         after = plan.finish(np.ones(len(slots), np.bool_))[1]
         for row, slot in enumerate(slots):
             if slot not in slots[row + 1 :]:
@@ -159,7 +163,9 @@ def test_the_vectors_of_now_are_replayed_where_few_events_are_stored(monkeypatch
     model = small_model()
     vectors, users = UserVectors(model, SCALE, 10), table(5)
     batch = batch_of(np.random.default_rng(0), 12, 4, 10**9, disorder=False)
-    users.advance(batch, np.zeros(12, np.bool_), np.ones(256, np.float32), histories(12))
+    users.advance(
+        batch, np.zeros(12, np.bool_), np.ones(256, np.float32), np.zeros(256, np.uint8), histories(12)
+    )
     asked = np.array([3, 0, 4, 0])  # user 4 has no event
     with monkeypatch.context() as without:
         without.setattr(UserVectors, "encode", None)  # one pass would fail
@@ -181,7 +187,7 @@ def test_users_changed_behind_the_cache_are_encoded_again() -> None:
     assert vectors.is_cached(users, two).all()
 
     batch = batch_of(rng, 1, 1, 10**9, disorder=False)
-    users.advance(batch, np.zeros(1, np.bool_), weights, histories(1))
+    users.advance(batch, np.zeros(1, np.bool_), weights, np.zeros(256, np.uint8), histories(1))
     assert vectors.is_cached(users, two).tolist() == [False, True]
 
     users.erase(1)
@@ -200,7 +206,9 @@ def test_only_wanted_users_are_encoded(cached: int) -> None:
         wanted = batch.user == 1
         plan = Plan(vectors, users, batch, ROWS, wanted)
         everyone = Plan(others, users, batch, ROWS, None)
-        users.advance(batch, np.zeros(9, np.bool_), np.ones(256, np.float32), histories(9))
+        users.advance(
+            batch, np.zeros(9, np.bool_), np.ones(256, np.float32), np.zeros(256, np.uint8), histories(9)
+        )
         (before, after), all_of_them = plan.finish(every), everyone.finish(every)
         np.testing.assert_allclose(before[wanted], all_of_them[0][wanted], atol=1e-5)
         np.testing.assert_allclose(after[wanted], all_of_them[1][wanted], atol=1e-5)
