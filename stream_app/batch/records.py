@@ -8,7 +8,7 @@ passed in. Never sends anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -63,7 +63,7 @@ class Progress:
 
     def shown(self) -> Progress:
         """As it stands for a list; what comes after the list counts anew."""
-        at = replace(self, positions=self.positions.copy())
+        at = Progress(self.partition, self.positions.copy(), self.events, self.event_ts, self.append_ms)
         self.append_ms = []
         return at
 
