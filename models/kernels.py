@@ -17,8 +17,8 @@ import platformdirs
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-CONSTANTS = ("base.py", "catalogue.py", "totals.py", "kernels.py")
-"""Files without a kernel whose constants are compiled in, and how that is done."""
+CONSTANTS = ("base.py", "catalogue.py", "totals.py", "fixed.py", "learned.py", "kernels.py")
+"""Files without a kernel whose constants or named tuples are compiled in, and how that is done."""
 
 
 def _sources_hash() -> str:

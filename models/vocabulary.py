@@ -6,7 +6,7 @@ an event, wherever it is stored, says both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,12 +16,15 @@ OTHER = 0
 """Code of every name beyond the 255th."""
 MAX_SCENARIOS = 15
 """So many are told apart; events of any other are as if they named none."""
-_IN = "\x1f"
+MOST_IN_SCENARIOS = 191
+"""Where so many kinds are known, new ones with a scenario are as if they named none: the last codes are for types."""
+IN = "\x1f"
+"""Stands between what was done and where; no type or scenario has it (`stream_app.batch.decode`)."""
 
 
 def kind_of(action: str, scenario: str | None) -> str:
     """The name of what was done, and where."""
-    return f"{action}{_IN}{scenario}" if scenario else action
+    return f"{action}{IN}{scenario}" if scenario else action
 
 
 def parted(kind: str) -> tuple[str, str]:
@@ -30,7 +33,7 @@ def parted(kind: str) -> tuple[str, str]:
     >>> parted(kind_of("click", "shop")), parted("click")
     (('click', 'shop'), ('click', ''))
     """
-    action, _, scenario = kind.partition(_IN)
+    action, _, scenario = kind.partition(IN)
     return action, scenario
 
 
@@ -44,6 +47,16 @@ def codes_of(kinds: Sequence[str]) -> tuple[I32, I32]:
     return np.array(done, np.int32), np.array(where, np.int32)
 
 
+def row_of(kind: str, known: Mapping[str, int]) -> int:
+    """The row of a kind; else that of what was done, wherever; 0 where neither is known.
+
+    >>> row_of(kind_of("click", "moon"), {"click": 3}), row_of("buy", {"click": 3})
+    (3, 0)
+    """
+    row = known.get(kind)
+    return known.get(parted(kind)[0], 0) if row is None else row
+
+
 class Scenarios:
     """The first `MAX_SCENARIOS` scenarios that are met."""
 
@@ -51,14 +64,17 @@ class Scenarios:
         self.codes: dict[str, int] = {}
         """From 1 up."""
 
-    def kept(self, kind: str) -> str:
-        """The kind itself, or without its scenario where that is one too many."""
+    def kept(self, kind: str, known: int) -> str:
+        """A kind beside `known` others: itself, or without its scenario where that is one too many."""
         action, scenario = parted(kind)
-        if not scenario or scenario in self.codes:
+        if not scenario:
             return kind
-        if len(self.codes) == MAX_SCENARIOS:
+        if known >= MOST_IN_SCENARIOS:
             return action
-        self.codes[scenario] = len(self.codes) + 1
+        if scenario not in self.codes:
+            if len(self.codes) == MAX_SCENARIOS:
+                return action
+            self.codes[scenario] = len(self.codes) + 1
         return kind
 
 
@@ -84,11 +100,11 @@ class Actions:
         """The code of a kind of event, which is admitted if it is new."""
         code = self.codes.get(name)
         if code is None:
-            if len(self.codes) == 255:
-                return self.codes.get(parted(name)[0], OTHER)
-            kept = self._met.kept(name)
+            kept = self._met.kept(name, len(self.codes))
             if kept != name:
                 return self.code(kept)
+            if len(self.codes) == 255:
+                return OTHER
             action, scenario = parted(name)
             code = len(self.codes) + 1
             self.codes[name] = code

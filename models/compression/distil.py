@@ -23,6 +23,7 @@ from models.training.candidate_items import Choice
 from models.training.softmax import softmax_loss
 from models.training.train import Trainer
 from models.training.windows import Batch
+from models.vocabulary import row_of
 
 
 class Student(Trainer):
@@ -55,7 +56,7 @@ class Student(Trainer):
     def _admit(self, items: Sequence[str], actions: Sequence[str], rng: np.random.Generator) -> None:
         super()._admit(items, actions, rng)
         self._row_of = _rows([None, *self.rows.ids], self._row)
-        self._action_of = _rows([None, *self.actions], self._action)
+        self._action_of = np.array([0, *(row_of(name, self._action) for name in self.actions)], np.int64)
 
     def _loss(self, events: Events, batch: Batch, known: Bool, choice: Choice) -> Tensor:
         read = events.take(batch.events)

@@ -24,7 +24,7 @@ from models.sequence.encode import Events
 from models.sequence.snapshot import SnapshotError
 from models.sequence.stored_events import Stored
 from models.state.users import UserTable
-from models.vocabulary import Actions, codes_of
+from models.vocabulary import Actions, codes_of, parted, row_of
 
 MOST_ITEMS = 4096
 """Of a model without factors: the identity of so many takes 64 MiB."""
@@ -86,8 +86,10 @@ class FamilyReranker:
         self.version, self.length = manifest.version, length
         self._item = {name: code for code, name in enumerate(manifest.item_ids[: self.model.n_items])}
         self._user = {name: code for code, name in enumerate(manifest.user_ids) if name}
-        self._action = {name: code for code, name in enumerate(manifest.actions, 1)}
-        self.kinds = codes_of(manifest.actions)
+        wherever = dict.fromkeys(parted(kind)[0] for kind in manifest.actions)
+        kinds = list(dict.fromkeys((*manifest.actions, *wherever)))
+        self._action = {name: code for code, name in enumerate(kinds, 1)}
+        self.kinds = codes_of(kinds)
         if isinstance(self.model, Factored):
             factors = self.model.factors()
         else:
@@ -107,7 +109,7 @@ class FamilyReranker:
 
     def action_codes(self, names: Sequence[str]) -> I32:
         """1 + the number of each kind of event, int32 [n]; 0 for one that the model did not learn from."""
-        return np.array([self._action.get(name, 0) for name in names], np.int32)
+        return np.array([row_of(name, self._action) for name in names], np.int32)
 
     def user_codes(self, names: Sequence[str]) -> list[int]:
         """The code of each user; NOBODY for one that the model does not know."""
@@ -170,7 +172,7 @@ class FamilyReranker:
     def _of_action(self, actions: Actions) -> I32:
         of_action = np.zeros(256, np.int32)
         for name, code in actions.codes.items():
-            of_action[code] = self._action.get(name, 0)
+            of_action[code] = row_of(name, self._action)
         return of_action
 
 

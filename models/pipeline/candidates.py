@@ -71,7 +71,8 @@ class Reranked(NamedTuple):
 def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratch:
     """Buffers for `slots` items."""
     most = max(fixed.candidates, fixed.dense)
-    c = fixed.candidates + TOP * 8 + 2 * fixed.dense + fixed.k + 8
+    popular = min(fixed.popular, TOP) * (1 + fixed.half_lives)
+    c = fixed.candidates + popular + 2 * fixed.dense + 4 * fixed.k + 8
     return Scratch(
         mark=np.zeros(1, np.int32), stamp=np.zeros(slots, np.int32), blocked=np.zeros(slots, np.int32),
         chosen=np.zeros(slots, np.int32), touched=np.zeros(slots, np.int32),

@@ -28,6 +28,7 @@ class Fixed(NamedTuple):
     popular: int  # taken from each half-life
     dense: int  # taken from each model that scores the whole catalogue
     dense_limit: int  # ... up to this many items
+    half_lives: int  # how many there are
     plain: int  # index of the slowest half-life
     baseline: int  # index of the half-life that stands for "popularity"
     floor: float
@@ -65,6 +66,7 @@ def fixed_of(settings: ModelSettings, scale: tuple[float, float], seed: int) -> 
         popular=settings.popularity.candidates,
         dense=settings.dense_candidates,
         dense_limit=settings.dense_limit,
+        half_lives=len(lives),
         plain=slowest,
         baseline=nearest,
         floor=settings.blend.floor,

@@ -18,6 +18,7 @@ from models.sequence.stored_events import RowsOf
 from models.sequence.user_vectors import Plan, UserVectors
 from models.state.users import UserTable
 from models.vocabulary import Actions
+from models.vocabulary import row_of as kind_row
 
 CACHED_USERS = 20_000
 
@@ -50,9 +51,8 @@ class Reranker:
         return np.array([row.get(i, -1) for i in item_ids], np.int32)
 
     def action_codes(self, names: Sequence[str]) -> I32:
-        """Action row of each event type, int32 [n]; 0 for one that the snapshot lacks."""
-        row = self._action
-        return np.array([row.get(name, 0) for name in names], np.int32)
+        """Action row of each kind of event, int32 [n]; 0 for one that the snapshot lacks."""
+        return np.array([kind_row(name, self._action) for name in names], np.int32)
 
     def encode_block(
         self,
@@ -87,5 +87,5 @@ class Reranker:
     def _rows_of(self, row_of: I32, actions: Actions) -> RowsOf:
         of_action = np.zeros(256, np.int32)
         for name, code in actions.codes.items():
-            of_action[code] = self._action.get(name, 0)
+            of_action[code] = kind_row(name, self._action)
         return RowsOf(row_of, of_action)

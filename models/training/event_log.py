@@ -230,7 +230,7 @@ class EventLog:
     def _action(self, name: str) -> int:
         code = self._action_codes.get(name)
         if code is None:
-            kept = self._scenarios.kept(name)
+            kept = self._scenarios.kept(name, len(self.actions))
             if kept != name:
                 return self._action(kept)
             code = min(len(self.actions), MAX_ACTIONS - 1)

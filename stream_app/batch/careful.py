@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from models.vocabulary import kind_of
+from models.vocabulary import IN, kind_of
 from stream_app.batch.refusals import (
     MISSING,
     TS_RANGE,
@@ -34,8 +34,12 @@ RATING = "rating"
 DAY_MS = 86_400_000
 FIELDS = ("v", "event_id", "user_id", "item_id", "type", "value", "ts", "scenario")
 
+UNREAD = "(no such field)"
+"""The name of a field that is not to be read."""
+
 _SHORT_NAMES = {"user": "user_id", "item": "item_id", "id": "event_id"}
 _ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))  # an optional field that is null is absent
+_EMPTY = msgspec.Raw(b'""')
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _TS_TYPES: dict[str, tuple[type, ...]] = {"ms": (int,), "s": (int, float), "iso": (str,)}
@@ -107,14 +111,13 @@ class CarefulReader:
         kind = read_field(raw.type, name)
         if type(kind) is not str:
             raise RecordError(WRONG_TYPE, name, f"{name} must be a string, not {shown(kind)}")
-        return read_id(raw.type, name)
+        return _clean(read_id(raw.type, name))
 
     def _scenario(self, raw: Any) -> str | None:
         name = self.names["scenario"]
-        scenario = None if raw.scenario in _ABSENT else read_field(raw.scenario, name)
-        if scenario is not None and type(scenario) is not str:
-            raise RecordError(WRONG_TYPE, name, f"{name} must be a string, not {shown(scenario)}")
-        return read_id(raw.scenario, name) if scenario else None
+        if raw.scenario in (*_ABSENT, _EMPTY):
+            return None
+        return _clean(read_id(raw.scenario, name))
 
     def _rating(self, raw: msgspec.Raw) -> float:
         name = self.names["value"]
@@ -142,6 +145,11 @@ class CarefulReader:
             when = "before 1970" if ts < 0 else "more than a day after the record was appended"
             raise RecordError(TS_RANGE, name, f"{name} {shown(value)} is {when}; is it really in {unit}?")
         return ts
+
+
+def _clean(name: str) -> str:
+    """The name of a type or a scenario, which can't have what stands between the two."""
+    return name.replace(IN, " ")
 
 
 def milliseconds(value: Any, unit: str) -> int:
@@ -180,6 +188,8 @@ def field_names(mapping: dict[str, str]) -> dict[str, str]:
                 "The fields are user, item, type, value, ts, event_id, scenario and v.",
             )
         names[name] = theirs
+    if mapping and "scenario" not in mapping:
+        names["scenario"] = UNREAD  # a field of that name in somebody else's records means something else
     every = list(names.values())
     twice = sorted({theirs for theirs in every if every.count(theirs) > 1})
     if twice:

@@ -22,7 +22,7 @@ import numpy as np
 
 from models.base import U64
 from models.randomness import hash64
-from models.vocabulary import kind_of
+from models.vocabulary import IN, kind_of
 from stream_app.batch.careful import DAY_MS, ERASE, RATING, CarefulReader, milliseconds, type_of_untyped
 from stream_app.batch.refusals import DeadLetter, Record, RecordError
 from stream_app.events import VERSION
@@ -173,13 +173,16 @@ class EventDecoder:
                 if kind == RATING and event.value is not None:
                     value = event.value
                     value = low if value < low else high if value > high else value
-                if event.scenario:
-                    kind = kind_of(kind, event.scenario)
+                where = event.scenario
+                odd = IN in kind or (where is not None and IN in where)
+                if where:
+                    kind = kind_of(kind, where)
                 ts = event.ts if unit == "ms" else milliseconds(event.ts, unit)
                 plain = (
                     record.key == user.encode()
                     and 0 <= ts <= append_ms + DAY_MS
                     and not erase
+                    and not odd
                     # An integer may have more digits than msgspec allowed a string.
                     and len(user) <= _PLAIN_LENGTH
                     and len(item) <= _PLAIN_LENGTH

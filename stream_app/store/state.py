@@ -20,7 +20,7 @@ from rocksdict import AccessType, Checkpoint, Rdict, WriteBatch
 from stream_app.settings import Settings
 from stream_app.store.rocks import database_path, explained, family_names, family_options, open_database
 from stream_app.store.state_folder import FolderLock, StateError
-from stream_app.store.state_identity import SCHEMA, Identity, check_settings, identity_of
+from stream_app.store.state_identity import READABLE, SCHEMA, Identity, check_settings, identity_of
 
 _SCHEMA, _SETTINGS = b"schema", b"settings"
 _OFFSET, _TOPIC, _MODEL = b"offset/", b"topic/", b"model/"
@@ -275,7 +275,7 @@ class StateStore:
         for name in family_names(database_path(self.directory)):
             self._attach(name)
         found = self.identity
-        if found is not None and found.schema != SCHEMA:
+        if found is not None and found.schema not in READABLE:
             raise StateError(
                 f"the state in {self.directory} has schema version {found.schema}, this one has {SCHEMA}",
                 "Go on with the version that wrote it, or start over in a new folder: the log is then read from its "

@@ -14,8 +14,11 @@ from typing import Any
 from stream_app.settings import Settings
 from stream_app.store.state_folder import StateError
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the layout: column families, keys, and the codecs of the rows."""
+
+READABLE = (3, SCHEMA)
+"""Versions that this one reads; the next commit writes its own. 3: items have no popularity by scenario (`s` rows)."""
 
 FREE = (
     "events.",

@@ -22,7 +22,7 @@ from stream_app.settings import Settings
 from stream_app.store.rocks import database_path
 from stream_app.store.state import StateStore
 from stream_app.store.state_folder import LOCK_FILE, StateError
-from stream_app.store.state_identity import SCHEMA, check_settings, identity_of
+from stream_app.store.state_identity import READABLE, SCHEMA, check_settings, identity_of
 
 FORMAT = 1
 ROWS_PER_BATCH = 2000
@@ -212,7 +212,7 @@ def _header(path: Path, data: bytes) -> Header:
         header = None
     if not isinstance(header, Header):
         raise StateError(f"{path} is no export of a headrace state", "Make one with `headrace state export`.")
-    if header.format != FORMAT or header.schema != SCHEMA:
+    if header.format != FORMAT or header.schema not in READABLE:
         raise StateError(
             f"{path} has format {header.format} and schema {header.schema}; this headrace imports format "
             f"{FORMAT} and schema {SCHEMA}",

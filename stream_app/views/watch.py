@@ -94,10 +94,13 @@ async def _recommend(settings: Settings, user: str, scenario: str | None) -> Ans
             return Answer(user, record.items, await titles(reader, settings, wanted), record)
         items, counted = await popular(reader, settings, scenario)
         where = f" in {scenario!r}" if scenario else ""
+        if scenario and not items:
+            items, counted = await popular(reader, settings)
+            where = f" everywhere, since nothing happened{where} lately"
         note = (
             f"User {user!r} has no list yet. This is what is popular{where}, over {counted:,} recent events."
             if items
-            else f"User {user!r} has no list yet, and nothing is popular{where}: there are no events."
+            else f"User {user!r} has no list yet, and nothing is popular: there are no events."
         )
         return Answer(user, items, await titles(reader, settings, {i.item_id for i in items}), None, note)
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.vocabulary import MAX_SCENARIOS, OTHER, Actions, codes_of, kind_of, parted
+from models.vocabulary import (
+    MAX_SCENARIOS,
+    MOST_IN_SCENARIOS,
+    OTHER,
+    Actions,
+    codes_of,
+    kind_of,
+    parted,
+    row_of,
+)
 
 
 def test_names_get_codes_from_1_at_first_sight_and_keep_them() -> None:
@@ -71,8 +80,30 @@ def test_scenarios_beyond_the_last_are_not_told_apart() -> None:
     assert again.scenarios.tolist() == actions.scenarios.tolist()
 
 
-def test_a_kind_beyond_the_255th_is_what_was_done_wherever() -> None:
+def test_the_last_codes_are_for_types() -> None:
+    """More kinds than there are codes: a dislike stays one, wherever it took place."""
+    actions = Actions({"skip": -1.0})
+    for number in range(17):
+        for place in range(MAX_SCENARIOS):
+            actions.code(kind_of(f"type {number}", f"{place}"))
+    assert len(actions.names) == MOST_IN_SCENARIOS + 17 - MOST_IN_SCENARIOS // MAX_SCENARIOS
+    skip = actions.code(kind_of("skip", "3"))
+    assert skip == actions.code("skip") != OTHER
+    assert actions.weights[skip] == -1.0
+    assert actions.scenarios[skip] == 0
+    again = Actions({"skip": -1.0})
+    again.restore(actions.names)
+    assert again.codes == actions.codes
+
+
+def test_a_kind_beyond_the_255th_has_the_code_of_all_others() -> None:
     actions = Actions({})
     codes = [actions.code(name) for name in ("click", *(f"type {n}" for n in range(254)))]
     assert actions.code(kind_of("click", "shop")) == codes[0]
     assert actions.code(kind_of("unheard-of", "shop")) == OTHER
+
+
+def test_a_kind_that_is_not_known_is_what_was_done_wherever() -> None:
+    known = {"click": 1, kind_of("buy", "home"): 2}
+    kinds = ("click", kind_of("click", "moon"), kind_of("buy", "home"), kind_of("buy", "moon"), "sell")
+    assert [row_of(kind, known) for kind in kinds] == [1, 1, 2, 0, 0]

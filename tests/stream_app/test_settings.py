@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.vocabulary import kind_of
 from stream_app.commands.settings import load_settings
 from stream_app.errors import UsageError
 from stream_app.settings import DEFAULT_WEIGHTS, load
@@ -41,6 +42,18 @@ def test_a_weight_of_ones_own_leaves_the_other_types_theirs() -> None:
     weights = load({"events.weights": {"click": 3, "booked": 2}}).events.weights
     assert weights == DEFAULT_WEIGHTS | {"click": 3.0, "booked": 2.0}
     assert weights["skip"] < 0
+
+
+def test_a_type_weighs_the_same_wherever_an_event_took_place() -> None:
+    events = load().events
+    assert [
+        events.weight_of(kind) for kind in ("skip", kind_of("skip", "home"), kind_of("purchase", "home"))
+    ] == [
+        -1.0,
+        -1.0,
+        2.0,
+    ]
+    assert events.weight_of(kind_of("unheard-of", "home")) == events.default_weight
 
 
 def test_a_wrong_log_in_is_told_without_its_password() -> None:

@@ -68,7 +68,7 @@ def scores(folder: Path, kind: int, wanted: list[str]) -> list[float]:
     reranker = FamilyReranker(snapshot.read(folder), LENGTH)
     from models.family import reranker as rerankers
 
-    asked = rerankers._Asked()
+    asked = rerankers._Asked(reranker.kinds)
     rows = reranker.rows([f"item-{kind + 2 * n}" for n in range(3)]).tolist()
     asked.add(-1, [(row, float("nan"), 1000 * at, 0) for at, row in enumerate(rows)])
     at = reranker.rows(wanted)

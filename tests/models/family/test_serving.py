@@ -159,6 +159,13 @@ def test_where_an_event_took_place_is_learned_and_asked_with(tmp_path: Path) -> 
     assert scores[1, other] > scores[1, one] + 1.0
 
 
+def test_a_kind_that_the_model_did_not_learn_from_is_what_was_done_wherever(folders: dict[str, Path]) -> None:
+    reranker = FamilyReranker(snapshot.read(folders["gru4rec"]), LENGTH)
+    codes = reranker.action_codes(["rating", kind_of("rating", "moon"), kind_of("walk", "moon")])
+    assert codes[0] == codes[1] > 0
+    assert codes[2] == 0
+
+
 class TestTrainer:
     def test_the_first_refresh_fits_and_the_next_learns_what_is_new(self) -> None:
         log = EventLog(1000)

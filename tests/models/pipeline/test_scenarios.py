@@ -59,6 +59,8 @@ def test_a_new_user_gets_what_is_popular_where_they_are(recommender: Recommender
 def test_a_place_that_nobody_was_at_yet_is_as_if_none_were_named(recommender: Recommender) -> None:
     new = first_list(recommender, "pioneer", kind_of("click", "moon"))
     assert at_camp(new) == 0
+    assert new == first_list(recommender, "drifter", kind_of("click", "sea"))
+    assert recommender.actions.scenarios[recommender.actions.code(kind_of("click", "sea"))] == 4
 
 
 def test_the_explanation_is_of_the_list_that_is_made(recommender: Recommender) -> None:

@@ -29,6 +29,8 @@ def learned(settings: ModelSettings | None = None) -> Recommender:
 
 def test_every_number_comes_back() -> None:
     recommender = learned()
+    here = recommender._state.here
+    here.base[:2], here.epochs[:2] = (512 * 5000, 512 * 10_000), (1, 2)
     store = Store()
     store.commit(recommender)
     other = store.into(Recommender(recommender.settings))
@@ -38,6 +40,8 @@ def test_every_number_comes_back() -> None:
         ("popularity", one.popularity.total, two.popularity.total),
         ("epochs", one.popularity.epochs, two.popularity.epochs),
         ("scenarios", one.here.total, two.here.total),
+        ("their clocks", one.here.base, two.here.base),
+        ("their epochs", one.here.epochs, two.here.epochs),
         ("mean", one.mf_mean, two.mf_mean),
         ("blend", one.blend.weight, two.blend.weight),
         ("its accumulators", one.blend.square, two.blend.square),

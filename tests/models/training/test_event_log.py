@@ -94,6 +94,17 @@ def test_scenarios_beyond_the_last_are_not_told_apart(tmp_path: Path) -> None:
     assert content(EventLog.load(tmp_path, 1000)) == content(log)
 
 
+def test_the_last_codes_of_kinds_are_for_types() -> None:
+    log = EventLog(1000)
+    kinds = [kind_of(f"type {n}", f"{place}") for n in range(17) for place in range(MAX_SCENARIOS)]
+    kinds += [kind_of("skip", "3"), "skip"]
+    n = len(kinds)
+    log.append(
+        ["u"] * n, ["i"] * n, kinds, np.full(n, np.nan, np.float32), np.ones(n, np.float32), np.arange(n), {}
+    )
+    assert [log.actions[code] for code in log.column("action")[-3:]] == ["type 16", "skip", "skip"]
+
+
 def test_empty_log() -> None:
     s = EventLog(10).sequences()
     assert len(s) == 0

@@ -308,6 +308,35 @@ class TestOtherFieldNames:
         assert refusal(event(ts=ts), settings=EventSettings(ts_unit=unit)) == (reason, "ts")
 
 
+class TestScenarios:
+    @pytest.mark.parametrize("scenario", [None, "", ...])
+    def test_nowhere_in_particular(self, scenario: Any) -> None:
+        assert read(event(scenario=scenario)).kind == ["click"]
+
+    def test_an_integer_counts_as_its_decimal_string(self) -> None:
+        assert read(event(scenario=12)).kind == [kind_of("click", "12")]
+
+    @pytest.mark.parametrize("scenario", [1.5, True, ["home"], {"at": "home"}])
+    def test_anything_else_is_a_dead_letter(self, scenario: Any) -> None:
+        assert refusal(event(scenario=scenario)) == (refusals.WRONG_TYPE, "scenario")
+
+    def test_is_not_read_under_a_map_that_does_not_name_it(self) -> None:
+        settings = EventSettings(map={"user": "user_id"})
+        assert read(event(scenario={"of": "theirs"}), settings=settings).kind == ["click"]
+        settings = EventSettings(map={"user": "user_id", "scenario": "place"})
+        assert read(event(scenario=[], place="home"), settings=settings).kind == [kind_of("click", "home")]
+
+    def test_what_stands_between_type_and_scenario_is_in_neither(self) -> None:
+        assert read(event(type="a\x1fb")).kind == ["a b"]
+        assert read(event(scenario="a\x1fb")).kind == [kind_of("click", "a b")]
+
+    def test_a_rating_and_an_erase_stay_what_they_are(self) -> None:
+        rating = read(event(type="rating", value=9, scenario="home"))
+        assert (rating.kind, rating.value) == ([kind_of("rating", "home")], [5.0])
+        erase = read(event(type="erase", scenario="home"))
+        assert (erase.kind, erase.erases) == (["erase"], [0])
+
+
 # -- properties ----------------------------------------------------------------------------------------------
 ids = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=70), st.integers(), st.floats(), st.none(), st.booleans()

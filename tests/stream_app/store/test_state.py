@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.state.persistence import Delta
 from stream_app.settings import load
 from stream_app.store import state_identity
 from stream_app.store.state import OffsetWentBackError, StateStore
@@ -132,6 +133,20 @@ def test_another_schema_version_is_refused_with_the_ways_out(
         StateStore.open(tmp_path, SETTINGS)
     with pytest.raises(StateError, match="schema version 0"):
         StateStore.read(tmp_path)
+
+
+def test_the_version_before_is_read_and_becomes_this_one_with_the_next_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(state_identity, "SCHEMA", 3)
+        opened(tmp_path).close()
+    for commits, schema in ((False, 3), (True, 3), (False, state_identity.SCHEMA)):
+        with StateStore.open(tmp_path, SETTINGS) as store:
+            assert store.identity is not None
+            assert store.identity.schema == schema
+            if commits:
+                store.commit(Delta(), {("events", 0): 1})
 
 
 def test_settings_that_the_rows_depend_on_are_refused_by_name_and_value(tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ def test_a_missing_line_is_found(tmp_path: Path) -> None:
 def test_another_schema_is_refused_with_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = exported(tmp_path)
     monkeypatch.setattr("stream_app.store.state_transfer.SCHEMA", 99)
+    monkeypatch.setattr("stream_app.store.state_transfer.READABLE", (99,))
     with pytest.raises(StateError, match=r"schema \d+; this headrace imports format 1 and schema 99"):
         import_state(file, at(tmp_path / "new"))
 

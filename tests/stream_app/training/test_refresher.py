@@ -47,7 +47,7 @@ def walks(start: int, stop: int, users: int = 30, ids: bool = True) -> Events:
     return Events(
         user=[f"u{user}" for user, _ in rows],
         item=[f"i{(7 * user + step) % ITEMS}" for user, step in rows],
-        type=["click"] * n,
+        kind=["click"] * n,
         value=np.full(n, np.nan, np.float32),
         weight=np.ones(n, np.float32),
         ts=np.array([60_000 * step + user for user, step in rows], np.int64),

@@ -44,7 +44,7 @@ def trained(settings: Settings, pipeline: Pipeline, records: list[Read]) -> Trai
     events = pipeline.decoder.decode(records, APPENDED)
     log = EventLog(1000)
     log.append(
-        events.user, events.item, events.type, np.array(events.value, np.float32),
+        events.user, events.item, events.kind, np.array(events.value, np.float32),
         np.ones(len(events), np.float32), np.array(events.ts), {},
     )  # fmt: skip
     trainer = Trainer(settings.models.transformer, band=10, seed=0)
