@@ -35,8 +35,8 @@ class EventBatch:
     Attributes:
         user: slot in the user table, int32 [n].
         item: item number, int32 [n].
-        action: code of the event type, uint8 [n] (see `models.vocabulary.Actions`).
-        weight: teaching weight of the event type, float32 [n]; negative for a dislike.
+        action: code of the kind of event, uint8 [n] (see `models.vocabulary.Actions`).
+        weight: teaching weight of its type, float32 [n]; negative for a dislike.
         value: rating clamped to the scale, float32 [n]; NaN where the event has none.
         ts: event time in ms UTC, int64 [n].
         event_id: 64-bit hash of the event's id, uint64 [n]; 0 where it has none.

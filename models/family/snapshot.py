@@ -38,7 +38,7 @@ class FamilyManifest(msgspec.Struct, kw_only=True, frozen=True):
         family: name of the model, which tells such a manifest from the Transformer's.
         model: SHA-256 of the model's own manifest.
         item_ids, user_ids: of each code; "" for a user whose events are no longer held.
-        actions: event types that the model learned from, by their code.
+        actions: kinds of events (`models.vocabulary`) that the model learned from, by their code.
         cut: next offset of each topic-partition: what the model may have seen.
         refreshes, trained_to: how often it was trained, and up to which event.
         content: file of `content/` → SHA-256; empty for a model without.

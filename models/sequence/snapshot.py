@@ -48,7 +48,7 @@ class Manifest(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     Attributes:
         item_ids: the item of each row, from row 1 on.
-        actions: the event type of each action row, from row 1 on.
+        actions: the kind of event (`models.vocabulary`) of each action row, from row 1 on.
         cut: next offset of each topic-partition: what the model may have seen.
         steps, refreshes: how long it was trained.
         compression: how the weights were made smaller, and of which snapshot they were; empty where they were not.
@@ -163,7 +163,7 @@ def read(folder: Path, sha256: str | None = None) -> Snapshot:
         raise _wrong(folder, MANIFEST, reason)
     n_items, n_actions = len(manifest.item_ids), len(manifest.actions)
     if n_items > MAX_ITEMS or n_actions > MAX_ACTIONS or WEIGHTS not in manifest.files:
-        raise _wrong(folder, MANIFEST, f"names {n_items} items and {n_actions} event types, or no weights")
+        raise _wrong(folder, MANIFEST, f"names {n_items} items and {n_actions} kinds of events, or no weights")
     mark = manifest.files[WEIGHTS]
     weights = _content(folder, WEIGHTS, mark.bytes)
     if len(weights) != mark.bytes:

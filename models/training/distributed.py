@@ -7,7 +7,7 @@ A shard is a part of the users (of a broker's partitions, or of a file). Everyth
 refresh or step, shard), never by the process, so S shards give the same curve in one process as in S, up to rounding:
 one step takes a batch from each shard, which is one batch of S times the size, wherever its parts are computed.
 
-1. Names: items and event types of all shards, in the order of the shards, get the same rows everywhere.
+1. Names: items and kinds of events of all shards, in the order of the shards, get the same rows everywhere.
 2. Each step, all targets are gathered, so that every process compares the same items (`candidate_items`).
 3. Each process makes the sum of its own losses; `DistributedDataParallel` averages the gradients over W processes
    (Li et al.: PyTorch Distributed, VLDB 2020), so a sum is multiplied by W / (number of all targets).

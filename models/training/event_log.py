@@ -177,7 +177,7 @@ class EventLog:
         return log
 
     def start_at(self, first: int, actions: Sequence[str]) -> None:
-        """Make an empty log begin with event number `first`, and know these event types."""
+        """Make an empty log begin with event number `first`, and know these kinds of events."""
         assert not len(self), "the log has events"
         self.first = first
         for name in actions:

@@ -59,7 +59,7 @@ class Trainer:
 
     Attributes:
         rows: the item of each row of the table.
-        actions: event types; the first has action row 1.
+        actions: kinds of events (`models.vocabulary`); the first has action row 1.
         steps, refreshes: done so far; what randomness is keyed by.
         trained_to: absolute number after the newest event that was in the log at the last refresh.
     """
@@ -194,7 +194,7 @@ class Trainer:
         self.steps += 1
 
     def _admit(self, items: Sequence[str], actions: Sequence[str], rng: np.random.Generator) -> None:
-        """Rows for those of a history's items and event types that are new."""
+        """Rows for those of a history's items and kinds of events that are new."""
         fresh = self.rows.admit(items)
         new = [name for name in actions if name not in self.actions]
         self.actions += new[: MAX_ACTIONS - len(self.actions)]

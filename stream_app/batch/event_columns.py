@@ -1,7 +1,7 @@
 """Decoded events → the columns that the models take: ids interned, types as codes, users as slots.
 
 In: a stretch of a decoded batch without an erase, its users in memory. Out: a `Stretch`. Interns items
-and event types in log order, so that their numbers do not depend on where a batch was cut. Never looks at
+and kinds of events in log order, so that their numbers do not depend on where a batch was cut. Never looks at
 a record's bytes.
 """
 
