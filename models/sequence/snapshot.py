@@ -163,7 +163,9 @@ def read(folder: Path, sha256: str | None = None) -> Snapshot:
         raise _wrong(folder, MANIFEST, reason)
     n_items, n_actions = len(manifest.item_ids), len(manifest.actions)
     if n_items > MAX_ITEMS or n_actions > MAX_ACTIONS or WEIGHTS not in manifest.files:
-        raise _wrong(folder, MANIFEST, f"names {n_items} items and {n_actions} kinds of events, or no weights")
+        raise _wrong(
+            folder, MANIFEST, f"names {n_items} items and {n_actions} kinds of events, or no weights"
+        )
     mark = manifest.files[WEIGHTS]
     weights = _content(folder, WEIGHTS, mark.bytes)
     if len(weights) != mark.bytes:
