@@ -105,8 +105,8 @@ class _Explainer:
         self.histories = [self._history(int(v)) for v in everyone]
         gap = self.variants.history(0, self.teaching, np.zeros(HISTORY, np.int32))[1]
         c = self.users.columns
-        newest = int(c.seq_action[user, c.seq_n[user] - 1]) if c.seq_n[user] else 0
-        self.scenario = int(recommender.actions.scenarios[newest]) if c.seq_n[user] else 0
+        n = int(c.seq_n[user])
+        self.scenario = int(recommender.actions.scenarios[c.seq_action[user, n - 1]]) if n else 0
         self.weights = np.zeros(len(self.names), np.float32)
         rescored.weights_of(self.view.state, self.users.events(user), gap, self.weights)
 
@@ -217,8 +217,7 @@ class _Explainer:
             ]
             if slot in shown[: v.fixed.popular]:
                 found.append(self.names[readings + p])
-        found = list(dict.fromkeys(found))
-        return found or ["the whole catalogue"]
+        return list(dict.fromkeys(found)) or ["the whole catalogue"]
 
     def _mark_blocked(self) -> int:
         """Block what the user had under a fresh mark."""

@@ -70,7 +70,7 @@ class _Asked:
 
 
 class FamilyReranker:
-    """What the recommender asks of a snapshot (`models.pipeline.recommender.Reranker`).
+    """What the recommender asks of a snapshot (`models.pipeline.reranking.Reranker`).
 
     Attributes:
         item_vectors: float32 [V, d], a row an item code; item_bias: float32 [V].

@@ -6,10 +6,10 @@ commit must write as keys and bytes. It reads no clock, opens nothing, and knows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from models.pipeline.candidates import Reranked, Scratch, new_scratch
 from models.pipeline.evaluation import Baselines
 from models.pipeline.fixed import Fixed, fixed_of
 from models.pipeline.ranking_apart import RankingApart
+from models.pipeline.reranking import Reranker, VectorPlan
 from models.state import growth, totals
 from models.state.catalogue import Catalogue
 from models.state.learned import State
@@ -39,39 +40,6 @@ EXPLORATION = "exploration"
 """The source of an item that was drawn for the quota of new ones (`models.pipeline.exploration`)."""
 SAMPLE = 20
 """One user in this many is in the sample for which the frozen first model makes lists."""
-
-
-class VectorPlan(Protocol):
-    """The encoding of one batch, begun before the user table advances and finished after it."""
-
-    def finish(self, accepted: Bool) -> tuple[F32, F32]:
-        """Each event's user before and after it, [n, d]; rows of events that were not accepted mean nothing."""
-        ...
-
-
-class Reranker(Protocol):
-    """A snapshot as the recommender uses it; see `models.sequence.reranker`."""
-
-    version: str
-    item_vectors: F32  # [V, d]
-    item_bias: F32  # [V]
-
-    def rows(self, item_ids: Sequence[str]) -> I32:
-        """Row of each item, -1 for one that the snapshot lacks."""
-        ...
-
-    def plan(
-        self, users: UserTable, batch: EventBatch, row_of: I32, actions: Actions, wanted: Bool | None = None
-    ) -> VectorPlan:
-        """Take what is needed of the users as they are now; `row_of` [item numbers] gives each item's row.
-
-        `wanted` [n] restricts the plan to some users: all of their events, and nobody else's.
-        """
-        ...
-
-    def current(self, users: UserTable, slots: I32, row_of: I32, actions: Actions) -> F32:
-        """The users' vectors as they are now, [n, d]."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

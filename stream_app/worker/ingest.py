@@ -22,6 +22,7 @@ from stream_app.settings import Settings
 from stream_app.store.state import StateStore
 from stream_app.store.state_folder import FolderLock
 from stream_app.worker.between import Between
+from stream_app.worker.commits import Commits
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.followers import Followers, LoadSnapshot
 from stream_app.worker.freshness import WorkerMetrics
@@ -205,9 +206,13 @@ class Ingest(faust.Service):
             refresh_users=settings.worker.refresh_users,
         )
         await followers.catch_up(between.apply_items)
+        commits = Commits(
+            settings, store, pipeline.recommender, reader, publisher, between, marker, metrics, self._failpoints,
+            self._in_thread, self._beside,
+        )  # fmt: skip
         session = Session(
-            settings, store, pipeline, reader, publisher, followers, between, marker, metrics,
-            self._failpoints, self._in_thread, self._beside,
+            settings, pipeline, reader, publisher, followers, between, commits, marker, metrics, self._failpoints,
+            self._in_thread,
         )  # fmt: skip
         opened.push_async_callback(session.close)
         session.backlog = await self._search(store, reader, marker)

@@ -19,7 +19,6 @@ from stream_app.batch.pipeline import MAX_BATCH, Pipeline
 from stream_app.batch.refusals import DeadLetter
 from stream_app.errors import HeadraceError
 from stream_app.settings import Settings
-from stream_app.store.state import StateStore
 from stream_app.worker.between import Between, InThread
 from stream_app.worker.commits import Commits
 from stream_app.worker.failpoints import Failpoints
@@ -46,8 +45,8 @@ class Session:
     """One stretch of work, from the lease given to the lease taken.
 
     Args:
+        commits: steps 6 and 7, which say themselves when they are due.
         in_thread: runs what touches the recommender; one thing after the other.
-        beside: runs the writes, while `in_thread` goes on.
 
     Attributes:
         backlog: records that were polled and not yet processed.
@@ -56,17 +55,16 @@ class Session:
     def __init__(
         self,
         settings: Settings,
-        store: StateStore,
         pipeline: Pipeline,
         reader: LogReader,
         publisher: Publisher,
         followers: Followers,
         between: Between,
+        commits: Commits,
         marker: Marker,
         metrics: WorkerMetrics,
         failpoints: Failpoints,
         in_thread: InThread,
-        beside: InThread,
     ) -> None:
         self._worker = settings.worker
         self._pipeline = pipeline
@@ -78,10 +76,7 @@ class Session:
         self._reach = failpoints.reach
         self._in_thread = in_thread
         self._between = between
-        self._commits = Commits(
-            settings, store, pipeline.recommender, reader, publisher, between, marker, metrics, failpoints,
-            in_thread, beside,
-        )  # fmt: skip
+        self._commits = commits
         self._polled_at = 0.0
         self._figures_at = 0.0
         self._careful = marker.restarts >= settings.worker.restarts_before_bisect

@@ -17,6 +17,7 @@ from stream_app.batch.pipeline import MAX_BATCH, Processed
 from stream_app.batch.refusals import DeadLetter
 from stream_app.settings import load
 from stream_app.worker import commits
+from stream_app.worker.commits import Commits
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.session import SOON, PipelineError, Session
@@ -172,10 +173,14 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
         return function(*arguments)
 
     async def work() -> None:
+        settings, metrics, failpoints = load(overrides), WorkerMetrics(), Failpoints()
+        commits = Commits(
+            settings, world.store, world.pipeline.recommender, world.reader, world.publisher, world.between, marker,
+            metrics, failpoints, in_thread, world.beside,
+        )  # fmt: skip
         one = Session(
-            load(overrides), world.store, world.pipeline, world.reader, world.publisher,
-            SimpleNamespace(paused=world.paused), world.between, marker, WorkerMetrics(), Failpoints(), in_thread,
-            world.beside,
+            settings, world.pipeline, world.reader, world.publisher, SimpleNamespace(paused=world.paused),
+            world.between, commits, marker, metrics, failpoints, in_thread,
         )  # fmt: skip
         turns = 0
 
