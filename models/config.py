@@ -44,6 +44,14 @@ class Reading(Section):
     tail: float = Field(0.0, ge=0.0, le=1.0)
 
 
+class SlimSettings(Section):
+    """What is learned of pairs of items, beyond how often they go together (`models.online.slim`)."""
+
+    items: int = Field(20, ge=1, le=50, description="latest items of a history that it looks at")
+    decay: Fraction = 0.95
+    lr: float = Field(0.03, ge=0, description="0 learns nothing of the kind")
+
+
 class CovisitSettings(Section):
     """Two decayed item-item matrices and several readings of them."""
 
@@ -53,6 +61,7 @@ class CovisitSettings(Section):
     shrinkage: float = Field(20.0, gt=0)
     popularity: Fraction = 0.3
     max_neighbours: int = Field(512, ge=16, le=8192)
+    slim: SlimSettings = SlimSettings()
     readings: tuple[Reading, ...] = (
         Reading(name="broad", matrix=0, items=30, decay=0.8, row_power=0.8, column_power=0.3, tail=0.03),
         Reading(name="near", matrix=0, items=10, decay=0.5, row_power=0.5, column_power=0.1),
@@ -103,7 +112,7 @@ class BlendSettings(Section):
     lr: float = Field(0.15, ge=0)
     accumulator: float = Field(50.0, gt=0)
     learn_within: int = Field(30, ge=1, description="learn only when the target ranks under this")
-    share: Fraction = Field(0.1, description="of the events teach the blend")
+    share: Fraction = Field(0.5, description="of the events teach the blend and SLIM")
     share_all_until: int = Field(
         50_000, ge=0, description="every event teaches until this many were accepted"
     )
@@ -114,6 +123,7 @@ class BlendSettings(Section):
     start_popularity: float = 0.05
     start_asymmetric_mf: float = 0.05
     start_transformer: float = 0.05
+    start_slim: float = 1.0
 
 
 class PolicySettings(Section):

@@ -27,7 +27,7 @@ import numpy as np
 from models.base import F32, I32
 from models.explanation import rescored
 from models.explanation.histories import leave_one_out
-from models.online.covisit import LANES
+from models.online.covisit import LANES, SLIM
 from models.pipeline.candidates import Scratch
 from models.pipeline.recommender import Recommender, View
 from models.state import totals
@@ -93,7 +93,7 @@ def explain(recommender: Recommender, user: int, item: int | None = None) -> Exp
 
 class _Explainer:
     def __init__(self, recommender: Recommender, user: int) -> None:
-        self.names = recommender.features
+        self.names, self.sources = recommender.features, len(recommender.sources)
         self.users, self.user = recommender.users, user
         self.teaching = recommender.actions.weights
         self.view: View = recommender.view()
@@ -134,7 +134,7 @@ class _Explainer:
                 item=self._number(slot),
                 place=listed.index(slot) + 1 if slot in listed else None,
                 score=float(features[0, j].sum()),
-                source=self.names[int(features[0, j, :-1].argmax())],
+                source=self.names[int(features[0, j, : self.sources].argmax())],
                 proposed_by=self._proposers(slot, at[j], proposed, free),
                 parts=self._named(features[0, j]),
                 causes=self._causes(slot, features[:, j]),
@@ -197,6 +197,7 @@ class _Explainer:
                 if sums[lane] > 0.0:
                     share = float(readings[k, lane] / sums[lane])
                     terms[self.names[q]] = terms.get(self.names[q], 0.0) + share
+            terms["slim"] = terms.get("slim", 0.0) + float(readings[k, SLIM])
             terms["asymmetric-mf"] = terms.get("asymmetric-mf", 0.0) + float(ranking[k])
         return found
 

@@ -10,7 +10,7 @@ import numpy as np
 from models.base import F32, F64, I32
 from models.kernels import kernel
 from models.online import asymmetric_mf, blend, covisit_readings
-from models.online.covisit import HALF, LANES, find
+from models.online.covisit import HALF, LANES, SLIM, find
 from models.pipeline import policy
 from models.pipeline.candidates import Reranked, Scratch, retrieve
 from models.pipeline.features import describe, score
@@ -95,6 +95,9 @@ def parts(state: State, fixed: Fixed, x: Scratch, n: int, slot: int, readings: F
             pair = 0.0
             if p >= 0:
                 pair = np.float64(c.first[c.at[row] + p] if lane < HALF else c.second[c.at[row] + p])
+            if lane == SLIM:
+                readings[k, lane] = x.coefficient[k, lane] * c.learned[c.at[row] + p] if p >= 0 else 0.0
+                continue
             readings[k, lane] = x.coefficient[k, lane] * (pair + back) * c.column_factor[slot, lane]
         if k < fixed.amf.items and length > 0.0:
             ranking[k] = weight * asymmetric_mf.dot(state.amf.x[row], state.amf.y[slot]) / length

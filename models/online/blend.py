@@ -65,7 +65,8 @@ def learn(
 
     Args:
         features: [n, F].
-        scores: [n], made with the weights of this context.
+        scores: [n], made with the weights of this context; after a lesson they are its errors: 1 for the target and
+            0 for the others, less the probability that the blend gave them.
         gradient: [F], scratch.
     """
     rank = 0
@@ -80,6 +81,7 @@ def learn(
     total = 0.0
     for j in range(n):
         p = math.exp(scores[j] - top)
+        scores[j] = p
         total += p
         for f in range(len(gradient)):
             gradient[f] += p * features[j, f]
@@ -89,4 +91,8 @@ def learn(
         blend.square[row, f] += g * g
         blend.weight[0, f] += lr * g / math.sqrt(blend.square[0, f])
         blend.weight[row, f] += lr * g / math.sqrt(blend.square[row, f])
+    scale = np.float32(-1.0 / total)
+    for j in range(n):
+        scores[j] *= scale
+    scores[target] += np.float32(1.0)
     return True

@@ -22,7 +22,9 @@ from models.state.sequences import HISTORY
 
 HALF = 4
 LANES = 2 * HALF
-"""Readings are computed side by side: those of the first matrix in lanes 0 to 3, of the second in 4 to 7."""
+"""Readings are computed side by side: those of the first matrix in lanes 0 to 2, of the second in 4 to 7."""
+SLIM = HALF - 1
+"""The lane of what was learned of pairs (`models.online.slim`)."""
 
 
 LATER = -2
@@ -42,6 +44,7 @@ class Covisit(NamedTuple):
     keys: I32  # slot of a neighbour, or GONE
     first: F32  # [entries] weight in the first matrix
     second: F32  # [entries] ... and in the second
+    learned: F32  # [entries] what lessons made of the pair (`models.online.slim`)
     cells: U16  # two an entry: position in the row, 65535 for none
     at: I64  # [S] offset of the row
     size_class: I32  # [S] -1 for no row
@@ -59,6 +62,8 @@ class Rates(NamedTuple):
     back: F64  # [2]
     window: int  # history items that an event is learned with
     max_neighbours: int
+    slim: F32  # [50] what an error of 1 adds to the k-th history item's pair
+    slim_items: int
 
 
 def create(slots: int, entries: int = 1 << 14) -> Covisit:
@@ -68,6 +73,7 @@ def create(slots: int, entries: int = 1 << 14) -> Covisit:
         keys=np.full(entries, -1, np.int32),
         first=np.zeros(entries, np.float32),
         second=np.zeros(entries, np.float32),
+        learned=np.zeros(entries, np.float32),
         cells=np.full(2 * entries, 65535, np.uint16),
         at=np.zeros(slots, np.int64),
         size_class=np.full(slots, -1, np.int32),
@@ -92,7 +98,16 @@ def rates(settings: CovisitSettings) -> Rates:
     gain = np.zeros((2, HISTORY))
     for m in range(2):
         gain[m, : settings.window[m]] = settings.decay[m] ** np.arange(settings.window[m])
-    return Rates(gain, np.array(settings.back, np.float64), max(settings.window), settings.max_neighbours)
+    window, slim = max(settings.window), settings.slim
+    items = min(slim.items, window)
+    return Rates(
+        gain,
+        np.array(settings.back, np.float64),
+        window,
+        settings.max_neighbours,
+        (slim.lr * slim.decay ** np.arange(HISTORY)).astype(np.float32),
+        items,
+    )
 
 
 @inner
@@ -120,6 +135,7 @@ def _grow(c: Covisit, slot: int) -> None:
         c.keys[new + p] = c.keys[old + p]
         c.first[new + p] = c.first[old + p]
         c.second[new + p] = c.second[old + p]
+        c.learned[new + p] = c.learned[old + p]
     if size_class >= 0:
         arena.release(c.header, c.keys, old, size_class)
     c.at[slot] = new
@@ -145,6 +161,7 @@ def _shed(c: Covisit, slot: int) -> None:
             c.keys[at + kept] = c.keys[at + p]
             c.first[at + kept] = c.first[at + p]
             c.second[at + kept] = c.second[at + p]
+            c.learned[at + kept] = c.learned[at + p]
             kept += 1
     for p in range(kept, n):
         c.keys[at + p] = -1
@@ -192,6 +209,7 @@ def _append(c: Covisit, slot: int, key: int, w0: float, w1: float, limit: int) -
     c.keys[at + p] = key
     c.first[at + p] = w0
     c.second[at + p] = w1
+    c.learned[at + p] = 0.0
     cell = _home(key, cells)
     while c.cells[2 * at + cell] != 65535:
         cell = (cell + 1) & (cells - 1)
@@ -237,7 +255,7 @@ def learn(
     new, and last the new ones of full rows. So all that a row has grows before it sheds, wherever its hash index
     happened to put it: a restored row has another index, and must learn the same.
     """
-    keys, first, second, table = c.keys, c.first, c.second, c.cells
+    keys, first, second, learned, table = c.keys, c.first, c.second, c.learned, c.cells
     cells, places = probe[0], probe[1]
     window = min(n, r.window)
     mass = 0.0
@@ -336,6 +354,7 @@ def learn(
                     keys[start + used] = key
                     first[start + used] = w0
                     second[start + used] = w1
+                    learned[start + used] = 0.0
                     table[2 * start + cell] = used
                     c.n[row] = used + 1
                     continue
@@ -382,10 +401,14 @@ def needs(settings: CovisitSettings) -> int:
 
 
 def row(c: Covisit, slot: int) -> tuple[I32, F32]:
-    """A row's neighbours (slots, or GONE) and their weights [n, 2], in the order of arrival."""
+    """A row's neighbours (slots, or GONE) and their weights [n, 3], in the order of arrival.
+
+    The weights are that in the first matrix, that in the second, and what was learned of the pair.
+    """
     at, n = int(c.at[slot]), int(c.n[slot])
-    weights = np.empty((n, 2), np.float32)
+    weights = np.empty((n, 3), np.float32)
     weights[:, 0], weights[:, 1] = c.first[at : at + n], c.second[at : at + n]
+    weights[:, 2] = c.learned[at : at + n]
     return c.keys[at : at + n], weights
 
 
@@ -403,6 +426,7 @@ def restore(c: Covisit, slot: int, keys: I32, weight: F32) -> None:
         c.keys[at + p] = keys[p]
         c.first[at + p] = weight[p, 0]
         c.second[at + p] = weight[p, 1]
+        c.learned[at + p] = weight[p, 2]
     _reindex(c, slot)
 
 
@@ -436,8 +460,8 @@ def with_room(c: Covisit, entries: int) -> Covisit:
     new = max(2 * size, int(c.header[0]) + entries)
     keys = np.full(new, -1, np.int32)
     keys[:size] = c.keys
-    first, second = np.zeros(new, np.float32), np.zeros(new, np.float32)
-    first[:size], second[:size] = c.first, c.second
+    first, second, learned = (np.zeros(new, np.float32) for _ in range(3))
+    first[:size], second[:size], learned[:size] = c.first, c.second, c.learned
     cells = np.full(2 * new, 65535, np.uint16)
     cells[: 2 * size] = c.cells
-    return c._replace(keys=keys, first=first, second=second, cells=cells)
+    return c._replace(keys=keys, first=first, second=second, learned=learned, cells=cells)

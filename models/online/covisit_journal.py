@@ -19,7 +19,7 @@ import numpy as np
 
 from models.base import F32, I32, I64, U8, Bool
 from models.kernels import inner, kernel
-from models.online import covisit
+from models.online import covisit, slim
 from models.online.covisit import Covisit, Rates
 from models.state import item_rows
 from models.state.catalogue import ROW
@@ -33,7 +33,8 @@ _HEAD = 3
 
 
 class Words(NamedTuple):
-    """A segment: for each event the item's number, the length of the history, the weight, the history's numbers."""
+    """A segment: for each event the item's number, the length n of the history and how many candidates m its lesson
+    had (n + 256 m), the weight, the history's numbers, and each candidate's number and error (`models.online.slim`)."""
 
     words: I32
     floats: F32  # the same memory, for the weights
@@ -47,17 +48,30 @@ def new_words(room: int = _ROOM) -> Words:
 
 
 @inner
-def note(j: Words, window: int, number: int, history: I32, n: int, weight: float) -> None:
-    """Add one event that `covisit.learn` learned; `history` holds numbers, newest first."""
+def note(
+    j: Words, window: int, number: int, history: I32, n: int, weight: float, taught: I32, step: F32, m: int,
+    numbers: I32,
+) -> None:  # fmt: skip
+    """Add one event that `covisit.learn` learned, and the lesson of `slim.learn` before it, if any.
+
+    Args:
+        history: numbers, newest first, `n` of them.
+        taught: slots of the `m` candidates of the lesson, and their errors `step`.
+        numbers: by slot.
+    """
     at, n = j.used[0], min(n, window)
-    if j.used[1] > 0 or at + _HEAD + n > len(j.words):
+    if j.used[1] > 0 or at + _HEAD + n + 2 * m > len(j.words):
         j.used[1] += 1
         return
-    j.words[at], j.words[at + 1] = number, n
+    j.words[at], j.words[at + 1] = number, n + 256 * m
     j.floats[at + 2] = weight
     for g in range(n):
         j.words[at + _HEAD + g] = history[g]
-    j.used[0] = at + _HEAD + n
+    at += _HEAD + n
+    for i in range(m):
+        j.words[at + 2 * i] = numbers[taught[i]]
+        j.floats[at + 2 * i + 1] = step[i]
+    j.used[0] = at + 2 * m
 
 
 @kernel
@@ -66,14 +80,19 @@ def _learn_again(
 ) -> int:
     """Learn a segment from word `at` on; the first word not learned, before which the rows need room."""
     history = np.empty(r.window, np.int32)
+    taught, step = np.empty(slim.MOST, np.int32), np.empty(slim.MOST, np.float32)
     while at < j.used[0]:
         if len(c.keys) - c.header[0] < room:
             break
-        n = j.words[at + 1]
+        n, m = j.words[at + 1] % 256, j.words[at + 1] // 256
         for g in range(n):
             history[g] = slot_of[j.words[at + _HEAD + g]]
+        lesson = at + _HEAD + n
+        for i in range(m):
+            taught[i], step[i] = slot_of[j.words[lesson + 2 * i]], j.floats[lesson + 2 * i + 1]
+        slim.learn_again(c, r, history, n, taught, step, m, done, dirty, ROW)
         covisit.learn_again(c, r, slot_of[j.words[at]], history, n, j.floats[at + 2], done, dirty, ROW)
-        at += _HEAD + n
+        at = lesson + 2 * m
     return int(at)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from models.base import F32, F64, I32, I64, U8
 from models.config import CovisitSettings
 from models.kernels import inner
-from models.online.covisit import HALF, LANES, Covisit
+from models.online.covisit import HALF, LANES, SLIM, Covisit
 from models.state.sequences import HISTORY
 
 FEW = 8192
@@ -60,11 +60,13 @@ def readings(settings: CovisitSettings) -> Readings:
     """The settings as arrays.
 
     Raises:
-        ValueError: more than four readings of a matrix.
+        ValueError: more than three readings of the first matrix, or four of the second.
     """
     of_matrix = [[r for r in settings.readings if r.matrix == m] for m in range(2)]
-    if max(map(len, of_matrix)) > HALF:
-        raise ValueError(f"models.covisit.readings: at most {HALF} readings of each matrix are possible")
+    if len(of_matrix[0]) > SLIM or len(of_matrix[1]) > HALF:
+        raise ValueError(
+            f"models.covisit.readings: at most {SLIM} readings of the first matrix are possible, {HALF} of the second"
+        )
     lanes = np.array([HALF * r.matrix + of_matrix[r.matrix].index(r) for r in settings.readings], np.int32)
     position = np.zeros((LANES, HISTORY), np.float32)
     items, powers = np.zeros(LANES, np.int32), np.zeros((2, LANES), np.float32)
@@ -72,9 +74,12 @@ def readings(settings: CovisitSettings) -> Readings:
         weights = reading.decay ** np.arange(HISTORY) + reading.tail
         position[lane, : reading.items] = weights[: reading.items]
         items[lane], powers[:, lane] = reading.items, (reading.row_power, reading.column_power)
+    slim = settings.slim
+    items[SLIM] = min(slim.items, max(settings.window))
+    position[SLIM, : items[SLIM]] = slim.decay ** np.arange(items[SLIM])
     return Readings(
         lanes=lanes,
-        any_items=max([r.items for r in settings.readings], default=0),
+        any_items=max([int(items[SLIM]), *(r.items for r in settings.readings)]),
         second_items=max([r.items for r in of_matrix[1]], default=0),
         matrix=np.repeat(np.arange(2, dtype=np.int32), HALF),
         items=items,
@@ -100,6 +105,7 @@ def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: 
                 total = c.row_sum[slot, r.matrix[lane]] + r.shrinkage
                 out[k, lane] = r.position[lane, k] * total ** -r.row_power[lane]
                 base[lane] += out[k, lane]
+        out[k, SLIM] = r.position[SLIM, k]
 
 
 @inner
@@ -139,10 +145,10 @@ def _touched(words: I64, slots: int, stamp: I32, mark: int, touched: I32) -> int
 
 @inner
 def _add(
-    keys: I32, weight: F32, start: int, stop: int, flat: F32, lane: int,
+    keys: I32, weight: F32, fourth: F32, start: int, stop: int, flat: F32, lane: int,
     a0: float, a1: float, a2: float, a3: float,
 ) -> None:  # fmt: skip
-    """Add a row's weights to four lanes, each times its coefficient.
+    """Add a row's weights, those of the last lane from `fourth`, to four lanes, each times its coefficient.
 
     Unsigned indices spare the check for a negative one; all loads come before all stores, so that four lanes are one
     instruction. What is gone (-1) adds to the row before all slots, which nobody reads.
@@ -150,12 +156,12 @@ def _add(
     one, two, three = np.uint32(1), np.uint32(2), np.uint32(3)
     for p in range(np.uint64(start), np.uint64(stop)):
         j = np.uint32(keys[p] + 1) * np.uint32(LANES) + np.uint32(lane)
-        w = weight[p]
+        w, last = weight[p], fourth[p]
         s0, s1, s2, s3 = flat[j], flat[j + one], flat[j + two], flat[j + three]
         flat[j] = s0 + a0 * w
         flat[j + one] = s1 + a1 * w
         flat[j + two] = s2 + a2 * w
-        flat[j + three] = s3 + a3 * w
+        flat[j + three] = s3 + a3 * last
 
 
 @inner
@@ -192,9 +198,9 @@ def accumulate(
             continue
         start, stop = c.at[row], c.at[row] + c.n[row]
         a = coefficient[k]
-        _add(c.keys, c.first, start, stop, flat, 0, a[0], a[1], a[2], a[3])
+        _add(c.keys, c.first, c.learned, start, stop, flat, 0, a[0], a[1], a[2], a[3])
         if k < r.second_items:
-            _add(c.keys, c.second, start, stop, flat, HALF, a[4], a[5], a[6], a[7])
+            _add(c.keys, c.second, c.second, start, stop, flat, HALF, a[4], a[5], a[6], a[7])
     if few:
         found = _touched(sums.words, slots, stamp, mark, touched)
     return found
@@ -231,6 +237,7 @@ def finish(
                 power = r.column_power[lane]
                 column = column_sum[slot, r.matrix[lane]] + r.shrinkage
                 factor[slot, lane] = column**-power if power > 0.0 else 1.0
+            factor[slot, SLIM] = 1.0
             stale[slot] = 0
         if stamp[slot] != mark:
             stamp[slot] = mark

@@ -123,7 +123,9 @@ class CoVisitation(ItemRanker):
         rows = [covisit.row(self._table, slot) for slot in range(used)]
         return {
             "neighbours": np.concatenate([np.zeros(0, np.int32), *(keys for keys, _ in rows)]),
-            "weights": np.concatenate([np.zeros((0, 2), np.float32), *(weights for _, weights in rows)]),
+            "weights": np.concatenate(
+                [np.zeros((0, 2), np.float32), *(weights[:, :2] for _, weights in rows)]
+            ),
             "lengths": self._table.n[:used].copy(),
             "row_sum": self._table.row_sum[:used].copy(),
             "column_sum": self._table.column_sum[:used].copy(),

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.base import F32, F64, I32, I64, U8
 from models.kernels import inner
-from models.online import asymmetric_mf, covisit_readings
+from models.online import asymmetric_mf, covisit_readings, slim
 from models.online.covisit import LANES
 from models.online.covisit_readings import Sums
 from models.online.popularity import TOP
@@ -54,9 +54,12 @@ class Scratch(NamedTuple):
     probe: I64  # [2, 100] of the co-visitation
     best: I32  # [k]
     best_score: F32
-    listed: U8  # [1 + S] 0 but while causes are looked for
+    listed: U8  # [1 + S] 0 but while some items are looked for in rows
     strength: F32  # [k]
     cause: I32  # [k]
+    taught: I32  # [MOST] of the lesson in hand (`models.online.slim`)
+    step: F32  # [MOST]
+    lesson: I32  # [1] how many they are
 
 
 class Reranked(NamedTuple):
@@ -88,6 +91,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         best=np.zeros(fixed.k, np.int32),
         best_score=np.zeros(fixed.k, np.float32), listed=np.zeros(1 + slots, np.uint8),
         strength=np.zeros(fixed.k, np.float32), cause=np.zeros(fixed.k, np.int32),
+        taught=np.zeros(slim.MOST, np.int32), step=np.zeros(slim.MOST, np.float32), lesson=np.zeros(1, np.int32),
     )  # fmt: skip
 
 
@@ -124,7 +128,7 @@ def _best_by_readings(x: Scratch, items: ItemColumns, touched: int, mark: int, k
     """Fill `x.taken` with the k allowed items of `x.touched` that have the largest shares of all readings together."""
     available, blocked, allowed, values, sums = items.available, x.blocked, x.allowed, x.values, x.sums.of
     n = 0
-    t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = np.float32(0.0)
+    t0 = t1 = t2 = t4 = t5 = t6 = t7 = np.float32(0.0)
     for t in range(touched):
         slot = x.touched[t]
         if blocked[slot] == mark or available[slot] == 0:
@@ -132,14 +136,14 @@ def _best_by_readings(x: Scratch, items: ItemColumns, touched: int, mark: int, k
         allowed[n] = slot
         n += 1
         s = sums[slot]
-        t0, t1, t2, t3 = t0 + s[0], t1 + s[1], t2 + s[2], t3 + s[3]
+        t0, t1, t2 = t0 + s[0], t1 + s[1], t2 + s[2]  # lane 3 is no reading
         t4, t5, t6, t7 = t4 + s[4], t5 + s[5], t6 + s[6], t7 + s[7]
-    t0, t1, t2, t3 = _inverse(t0), _inverse(t1), _inverse(t2), _inverse(t3)
+    t0, t1, t2 = _inverse(t0), _inverse(t1), _inverse(t2)
     t4, t5, t6, t7 = _inverse(t4), _inverse(t5), _inverse(t6), _inverse(t7)
     for i in range(n):
         s = sums[allowed[i]]
         values[i] = ((s[0] * t0 + s[4] * t4) + (s[2] * t2 + s[6] * t6)) + (
-            (s[1] * t1 + s[5] * t5) + (s[3] * t3 + s[7] * t7)
+            (s[1] * t1 + s[5] * t5) + s[7] * t7
         )
     return _best(x, items, n, k)
 

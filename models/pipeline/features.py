@@ -13,6 +13,7 @@ import numpy as np
 from models.base import F32
 from models.kernels import inner
 from models.online import asymmetric_mf, popularity
+from models.online.covisit import SLIM
 from models.pipeline.candidates import Reranked, Scratch
 from models.pipeline.fixed import Fixed
 from models.state.learned import State
@@ -63,7 +64,7 @@ def describe(
     clock: int,
     scenario: int,
 ) -> None:
-    """Fill `x.features` [count, F]: readings, popularity, asymmetric MF, explicit MF, re-ranker, log age.
+    """Fill `x.features` [count, F]: readings, popularity, asymmetric MF, explicit MF, re-ranker, log age, SLIM.
 
     The popularity of the baseline's half-life is that of the user's scenario, as far as that one is known.
     """
@@ -96,9 +97,11 @@ def describe(
         x.features[j, f + 1] = value
         age = clock - state.items.born[slot] if state.items.born[slot] >= 0 else 0
         x.features[j, f + 3] = math.log(1.0 + age)
+        x.features[j, f + 4] = x.sums.of[slot, SLIM]
     _centre(x.features, count, f)
     _centre(x.features, count, f + 1)
     _centre(x.features, count, f + 3)
+    _centre(x.features, count, f + 4)
     known, mean = 0, 0.0
     if reranked.on:
         for j in range(count):

@@ -88,8 +88,9 @@ class Recommender:
             "biased-mf",
             settings.ranker,
         )
-        """What speaks for an item; also the names of the blend's features, but for the last, `age`."""
-        self.features = (*self.sources, "age")
+        """What speaks for an item."""
+        self.features = (*self.sources, "age", "slim")
+        """Names of the blend's features: the sources, and two that propose nothing."""
         self.credits = (*self.sources, EXPLORATION)
         """Names of what `Lists.source` says."""
         slots = len(self.catalogue.columns.number)
@@ -100,6 +101,7 @@ class Recommender:
         start[readings : readings + len(lives)] = settings.blend.start_popularity
         start[readings + len(lives)] = settings.blend.start_asymmetric_mf
         start[readings + len(lives) + 2] = settings.blend.start_transformer
+        start[readings + len(lives) + 4] = settings.blend.start_slim
         self._state = State(
             items=self.catalogue.columns,
             popularity=popularity.create(lives, slots),

@@ -21,6 +21,7 @@ from models.online import (
     covisit,
     covisit_journal,
     popularity,
+    slim,
 )
 from models.pipeline import policy
 from models.pipeline.candidates import Reranked, Scratch, retrieve
@@ -73,7 +74,7 @@ def _teach_blend(
     vector: F32,
     reranked: Reranked,
 ) -> None:
-    """One step of the blend, from what the sources say of this user's candidates at this moment."""
+    """One step of the blend and of SLIM, from what the sources say of this user's candidates at this moment."""
     x.mark[0] += 1
     mark = x.mark[0]
     policy.block_seen(
@@ -98,6 +99,11 @@ def _teach_blend(
         state.blend, row, x.features, x.scores, count, target, fixed.blend_lr, fixed.blend_within, x.gradient
     ):
         state.totals[totals.BLEND_STEPS] += 1.0
+        if fixed.covisit.slim[0] > 0.0:
+            x.lesson[0] = slim.learn(
+                state.covisit, fixed.covisit, x.history, n, x.slots, x.scores, count, x.listed, x.taught, x.step,
+                state.items.dirty, ROW,
+            )  # fmt: skip
 
 
 @part
@@ -129,7 +135,10 @@ def _learn(
             HEAD | ROW,
             x.probe,
         )
-        covisit_journal.note(state.journal, fixed.covisit.window, c.item[e], c.history.b_items[e], n, weight)
+        covisit_journal.note(
+            state.journal, fixed.covisit.window, c.item[e], c.history.b_items[e], n, weight,
+            x.taught, x.step, x.lesson[0], items.number,
+        )  # fmt: skip
     if weight != 0.0 and not ranking_apart:
         asymmetric_mf.learn(
             state.amf, fixed.amf, slot, slots, items.born, x.history, n, weight, stream,
@@ -192,6 +201,7 @@ def run(
         stream = mix(c.key[e] ^ mix(np.uint64(c.offset[e]) ^ fixed.seed))
         slots = int(t[totals.SLOTS_USED])
         repeat = c.history.repeat[e] != 0
+        x.lesson[0] = 0
         if repeat:
             t[totals.REPEATS] += 1.0
         if c.weight[e] > 0.0 and not repeat and c.history.events[e] > 0:

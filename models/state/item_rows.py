@@ -27,6 +27,9 @@ _KEYS = np.dtype([("kind", "S1"), ("number", ">u4")])
 """`_NUMBER`, for many at a time."""
 _SLOT = struct.Struct("<I")
 HEAD_VERSION = 1
+ROW_VERSION = b"\1"
+"""First byte of a co-visitation row. One of schema 4 or before has none: its length is a multiple of 4."""
+_ENTRY = 16
 KINDS = (b"i", b"h", b"y", b"c", b"s")
 """Of keys that belong to an item."""
 
@@ -89,7 +92,7 @@ def dump(state: State, slots: I64, flags: U8) -> Iterator[tuple[bytes, bytes]]:
     for slot in slots[(flags & ROW) != 0].tolist():
         neighbours, weight = covisit.row(state.covisit, slot)
         numbers = np.where(neighbours >= 0, state.items.number[neighbours], covisit.GONE).astype(np.int32)
-        yield key(b"c", int(state.items.number[slot])), numbers.tobytes() + weight.tobytes()
+        yield key(b"c", int(state.items.number[slot])), ROW_VERSION + numbers.tobytes() + weight.tobytes()
 
 
 def _heads(state: State, slots: I64) -> np.ndarray:
@@ -176,13 +179,23 @@ def load_output(state: State, slot: int, data: bytes) -> None:
 
 
 def load_row(state: State, slot: int, data: bytes, slot_of: I32) -> None:
-    """Put a co-visitation row back; the caller made sure of room. `slot_of` [item numbers] is -1 for an evicted one."""
-    n = len(data) // 12
-    numbers: I32 = np.frombuffer(data, np.int32, n)
+    """Put a co-visitation row back; the caller made sure of room. `slot_of` [item numbers] is -1 for an evicted one.
+
+    Raises:
+        ValueError: bytes of another version or length.
+    """
+    version, size = len(data) % 4, _ENTRY if len(data) % 4 else 12
+    n = len(data) // size
+    if len(data) != version + n * size or data[:version] != ROW_VERSION[:version]:
+        raise ValueError(f"a co-visitation row of {len(data)} bytes is of another version")
+    numbers: I32 = np.frombuffer(data, np.int32, n, version)
+    weights = np.zeros((n, 3), np.float32)
+    columns = size // 4 - 1
+    weights[:, :columns] = np.frombuffer(data, np.float32, columns * n, version + 4 * n).reshape(n, columns)
     known = (numbers >= 0) & (numbers < len(slot_of))
     covisit.restore(
         state.covisit,
         slot,
         np.where(known, slot_of[np.where(known, numbers, 0)], covisit.GONE).astype(np.int32),
-        np.frombuffer(data, np.float32, 2 * n, 4 * n).reshape(n, 2),
+        weights,
     )

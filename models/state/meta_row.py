@@ -83,7 +83,11 @@ def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> t
     met = len(row.here_total)
     here.total[:met], here.base[:met], here.epochs[:met] = row.here_total, row.here_base, row.here_epochs
     s.mf_mean[:] = row.mf_mean
-    s.blend.weight[:], s.blend.square[:] = row.blend_weight, row.blend_square
+    # a row of schema 4 or before has no column for the last feature, SLIM: that one starts anew
+    columns = len(row.blend_weight[0])
+    if columns not in {s.blend.weight.shape[1], s.blend.weight.shape[1] - 1}:
+        raise ValueError("the stored blend has other features than these settings: other settings wrote it")
+    s.blend.weight[:, :columns], s.blend.square[:, :columns] = row.blend_weight, row.blend_square
     catalogue.next_number = row.next_number
     here_top = np.asarray(row.here_top, np.int64).reshape(met, popularity.TOP)
     return np.asarray(row.popularity_top, np.int64), here_top

@@ -14,11 +14,12 @@ from typing import Any
 from stream_app.settings import Settings
 from stream_app.store.state_folder import StateError
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the layout: column families, keys, and the codecs of the rows."""
 
-READABLE = (3, SCHEMA)
-"""Versions that this one reads; the next commit writes its own. 3: items have no popularity by scenario (`s` rows)."""
+READABLE = (3, 4, SCHEMA)
+"""Versions that this one reads; the next commit writes its own. 3: items have no popularity by scenario (`s` rows).
+4: nothing was learned of pairs of items (`models.online.slim`)."""
 
 FREE = (
     "events.",
@@ -34,6 +35,8 @@ FREE = (
     "models.blend.learn_within",
     "models.blend.share",
     "models.blend.floor",
+    "models.blend.start_slim",
+    "models.covisit.slim.",
     "models.biased_mf.bias_lr",
     "models.biased_mf.latent_lr",
     "models.biased_mf.l2",

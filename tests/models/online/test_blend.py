@@ -108,3 +108,20 @@ def test_the_feature_that_foretells_the_next_item_gains_weight_and_no_other_cont
     assert gained[2] > 0.5
     assert np.argmax(b.weight[6]) == 2
     assert not b.weight[5].any()
+
+
+def test_a_lesson_leaves_each_candidates_error() -> None:
+    b, x = new(), features()
+    weights = np.zeros(F, np.float32)
+    weights_of(b, 3, weights)
+    scores = x @ weights
+    p = np.exp(scores - scores.max())
+    assert step(b, 3, x, scores, N, 4, 0.3, N, np.zeros(F))
+    np.testing.assert_allclose(scores, (np.arange(N) == 4) - p / p.sum(), atol=1e-6)
+
+
+def test_no_lesson_leaves_the_scores() -> None:
+    b, x = new(), features()
+    scores = np.arange(N, dtype=np.float32)
+    assert not step(b, 3, x, scores, N, 0, 0.3, 2, np.zeros(F))
+    assert scores.tolist() == list(range(N))

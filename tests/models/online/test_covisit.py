@@ -94,7 +94,7 @@ class Matrix:
     def rows(self, slot: int) -> dict[int, list[float]]:
         keys, weights = covisit.row(self.c, slot)
         assert len(set(keys.tolist())) == len(keys)
-        return {int(k): w for k, w in zip(keys, weights.tolist(), strict=True)}
+        return {int(k): w for k, w in zip(keys, weights[:, :2].tolist(), strict=True)}
 
     def read(self, history: list[int], mass: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], set[int]]:
         """Readings of every slot [SLOTS, LANES], and the slots that were neighbours."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 
 from models.config import CovisitSettings, ModelSettings
@@ -45,6 +46,7 @@ def test_what_a_restart_loads_is_what_was_there_after_every_single_commit() -> N
         most = max(most, segments(store))
         assert rows(store.into(new())) == rows(recommender)
     assert most == TURNS - 1
+    assert np.count_nonzero(recommender._state.covisit.learned) > 500
 
 
 def test_a_worker_that_restarts_again_and_again_ends_with_the_state_of_an_undisturbed_one() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import ModelSettings
+from models.online import covisit
 from models.pipeline.recommender import Recommender
 from models.state import item_rows
 from models.state.catalogue import HEAD, OUTPUT, ROW
@@ -131,6 +132,24 @@ def test_a_head_of_another_length_is_refused(recommender: Recommender, length: i
     data = head[:length] if length < 0 else head + bytes(length)
     with pytest.raises(ValueError, match="other settings wrote it"):
         item_rows.load_head(recommender._state, 0, data)
+
+
+def test_a_row_from_before_slim_has_learned_nothing_of_pairs(recommender: Recommender) -> None:
+    other, slot = loaded(recommender), int(recommender._state.covisit.n.argmax())
+    keys, weights = covisit.row(recommender._state.covisit, slot)
+    assert weights[:, 2].any()
+    old = recommender._state.items.number[keys].tobytes() + np.ascontiguousarray(weights[:, :2]).tobytes()
+    item_rows.load_row(other._state, slot, old, other.catalogue.slot_of)
+    found = covisit.row(other._state.covisit, slot)
+    assert np.array_equal(found[0], keys)
+    assert np.array_equal(found[1][:, :2], weights[:, :2])
+    assert not found[1][:, 2].any()
+
+
+@pytest.mark.parametrize("data", [b"\x01" + bytes(15), b"\x02" + bytes(16), bytes(10), bytes(16)])
+def test_a_row_of_another_version_or_length_is_refused(recommender: Recommender, data: bytes) -> None:
+    with pytest.raises(ValueError, match=f"row of {len(data)} bytes is of another version"):
+        item_rows.load_row(recommender._state, 0, data, recommender.catalogue.slot_of)
 
 
 def test_neighbours_keep_their_order(recommender: Recommender) -> None:

@@ -76,6 +76,23 @@ def test_a_row_from_before_there_were_scenarios() -> None:
     assert not other._state.here.total.any()
 
 
+def test_a_blend_from_before_slim_keeps_its_weights() -> None:
+    recommender = learned()
+    data = msgspec.msgpack.decode(
+        meta_row.dump(recommender._state, recommender.actions, recommender.catalogue)
+    )
+    for name in ("blend_weight", "blend_square"):
+        data[name] = [row[:-1] for row in data[name]]
+    other = Recommender(recommender.settings)
+    start = other._state.blend.weight[:, -1].copy()
+    meta_row.load(msgspec.msgpack.encode(data), other._state, other.actions, other.catalogue)
+    assert np.array_equal(other._state.blend.weight[:, :-1], recommender._state.blend.weight[:, :-1])
+    assert np.array_equal(other._state.blend.weight[:, -1], start)
+    data["blend_weight"] = [row[:-1] for row in data["blend_weight"]]
+    with pytest.raises(ValueError, match="other features"):
+        meta_row.load(msgspec.msgpack.encode(data), other._state, other.actions, other.catalogue)
+
+
 def test_a_row_of_other_settings_is_refused() -> None:
     recommender = learned()
     other = Recommender(ModelSettings(popularity=PopularitySettings(half_lives=(100, 0))))
