@@ -107,10 +107,12 @@ class AsymmetricMFSettings(Section):
 
 
 class BlendSettings(Section):
-    """Log-linear blend of the sources' log-shares, its weights learned online."""
+    """Blend of the sources' log-shares, log-linear and with a small layer, learned online."""
 
     lr: float = Field(0.15, ge=0)
     accumulator: float = Field(50.0, gt=0)
+    hidden: int = Field(16, ge=0, le=64, description="units of the layer beside the weights (0: none)")
+    layer_lr: float = Field(0.2, ge=0, description="of that layer, for its first lessons")
     learn_within: int = Field(30, ge=1, description="learn only when the target ranks under this")
     share: Fraction = Field(0.5, description="of the events teach the blend and SLIM")
     share_all_until: int = Field(

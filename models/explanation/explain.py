@@ -4,8 +4,9 @@ In: a recommender and a user in its memory. Out: an `Explanation`. Nothing is le
 
 What is computed, exactly:
 
-* *By source.* The blended score is Σ_f weight_f · feature_f; each feature is centred over the user's candidates, so a
-  part says how far a source lifts the item above the average candidate. The parts add up to the score.
+* *By source.* The blended score is Σ_f weight_f · feature_f and what the blend's layer adds (`together`: it belongs to
+  no single source); each feature is centred over the user's candidates, so a part says how far a source lifts the item
+  above the average candidate. The parts add up to the score.
 * *By history item, of the whole score.* Leave-one-out: all stored events of the item are taken away, the candidates and
   the blend's weights stay, every source that reads the history is asked again (co-visitation and asymmetric MF with
   the shorter history, the Transformer with the shorter sequence encoded anew), and the score falls by `loss`. It is
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.base import F32, I32
+from models.base import F32, F64, I32
 from models.explanation import rescored
 from models.explanation.histories import leave_one_out
 from models.online.covisit import LANES, SLIM
@@ -34,6 +35,8 @@ from models.state import totals
 from models.state.learned import State
 from models.state.sequences import HISTORY
 
+TOGETHER = "together"
+"""The part of what the blend's layer makes of all features together."""
 HAD, UNAVAILABLE = "had already", "not available"
 
 
@@ -93,7 +96,7 @@ def explain(recommender: Recommender, user: int, item: int | None = None) -> Exp
 
 class _Explainer:
     def __init__(self, recommender: Recommender, user: int) -> None:
-        self.names, self.sources = recommender.features, len(recommender.sources)
+        self.names, self.sources = (*recommender.features, TOGETHER), len(recommender.sources)
         self.users, self.user = recommender.users, user
         self.teaching = recommender.actions.weights
         self.view: View = recommender.view()
@@ -103,12 +106,10 @@ class _Explainer:
         everyone = np.arange(1 + len(self.items), dtype=np.int32)
         self.vectors = recommender.vectors_of(self.variants, everyone)
         self.histories = [self._history(int(v)) for v in everyone]
-        gap = self.variants.history(0, self.teaching, np.zeros(HISTORY, np.int32))[1]
+        self.gap = self.variants.history(0, self.teaching, np.zeros(HISTORY, np.int32))[1]
         c = self.users.columns
         n = int(c.seq_n[user])
         self.scenario = int(recommender.actions.scenarios[c.seq_action[user, n - 1]]) if n else 0
-        self.weights = np.zeros(len(self.names), np.float32)
-        rescored.weights_of(self.view.state, self.users.events(user), gap, self.weights)
 
     def explain(self, item: int | None) -> Explanation:
         candidates, free = self._propose(self.view.state, blocking=True)
@@ -125,19 +126,17 @@ class _Explainer:
                 candidates = np.append(candidates, np.int32(slot))
         at = [int(np.flatnonzero(candidates == slot)[0]) for slot in wanted]
         runs = [self._rescore(candidates, v) for v in range(len(self.histories))]
-        features = (
-            np.stack([f[at] for f, _ in runs]).astype(np.float64) * self.weights
-        )  # [1 + items, wanted, F]
+        parts = np.stack([p[at] for p, _ in runs])  # [1 + items, wanted, F + 1]
         self._rescore(candidates, 0)  # the scratch is the whole history's again
         explained = [
             Explained(
                 item=self._number(slot),
                 place=listed.index(slot) + 1 if slot in listed else None,
-                score=float(features[0, j].sum()),
-                source=self.names[int(features[0, j, : self.sources].argmax())],
+                score=float(parts[0, j].sum()),
+                source=self.names[int(parts[0, j, : self.sources].argmax())],
                 proposed_by=self._proposers(slot, at[j], proposed, free),
-                parts=self._named(features[0, j]),
-                causes=self._causes(slot, features[:, j]),
+                parts=self._named(parts[0, j]),
+                causes=self._causes(slot, parts[:, j]),
             )
             for j, slot in enumerate(wanted)
         ]
@@ -157,16 +156,19 @@ class _Explainer:
         )  # fmt: skip
         return v.scratch.slots[:count].copy(), free
 
-    def _rescore(self, candidates: I32, variant: int) -> tuple[F32, F32]:
+    def _rescore(self, candidates: I32, variant: int) -> tuple[F64, F32]:
+        """Each candidate's parts [c, F + 1] and score [c] for one of the histories."""
         v, history, c = self.view, self.histories[variant], self.users.columns
         rescored.rescore(
             v.state, v.fixed, v.scratch, v.slot_of, self.slots, candidates, history, len(history),
             c.mf[self.user], int(c.mf_n[self.user]), self.vectors[variant], v.reranked, self.clock,
-            self.scenario, self.weights,
+            self.scenario, self.users.events(self.user), self.gap,
         )  # fmt: skip
         x: Scratch = v.scratch
         n = len(candidates)
-        return x.features[:n].copy(), x.scores[:n].copy()
+        scores: F32 = x.scores[:n].copy()
+        linear = x.features[:n].astype(np.float64) * x.blend.weights
+        return np.column_stack([linear, scores - linear.sum(axis=1)]), scores
 
     def _best(self, candidates: I32, scores: F32) -> list[int]:
         ties = self.view.state.items.order[candidates]

@@ -13,7 +13,7 @@ from models.online import asymmetric_mf, blend, covisit_readings
 from models.online.covisit import HALF, LANES, SLIM, find
 from models.pipeline import policy
 from models.pipeline.candidates import Reranked, Scratch, retrieve
-from models.pipeline.features import describe, score
+from models.pipeline.features import describe
 from models.pipeline.fixed import Fixed
 from models.state.learned import State
 from models.state.sequences import UserColumns
@@ -43,17 +43,12 @@ def propose(
 
 
 @kernel
-def weights_of(state: State, events: int, gap: int, out: F32) -> None:
-    """Fill `out` [F] with the blend's weights for a user with so many events and this gap."""
-    blend.weights_of(state.blend, blend.context(events, gap), out)
-
-
-@kernel
 def rescore(
     state: State, fixed: Fixed, x: Scratch, slot_of: I32, slots: int, candidates: I32, history: I32, n: int,
-    user_mf: F32, rated: int, vector: F32, reranked: Reranked, clock: int, scenario: int, weights: F32,
+    user_mf: F32, rated: int, vector: F32, reranked: Reranked, clock: int, scenario: int,
+    events: int, gap: int,
 ) -> None:  # fmt: skip
-    """Fill `x.features` and `x.scores` for these candidates [c] and any history."""
+    """Fill `x.features`, `x.scores` and the blend's weights for these candidates [c] and any history."""
     x.mark[0] += 1
     mark, count = x.mark[0], len(candidates)
     for k in range(n):
@@ -64,9 +59,9 @@ def rescore(
     mass, total = state.popularity.mass[:, fixed.plain], state.popularity.total[fixed.plain]
     covisit_readings.finish(c, r, candidates, count, mass, total, x.base, x.sums.of, x.stamp, mark)
     x.slots[:count] = candidates
-    x.weights[:] = weights
     describe(state, fixed, x, count, n, user_mf, rated, vector, reranked, clock, scenario)
-    score(x, count)
+    blend.situate(state.blend, events, gap, x.blend)
+    blend.score(state.blend, x.blend, x.features, count, x.scores)
 
 
 @kernel

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F32, F64, I32, I64, U8
+from models.base import F32, I32, I64, U8
 from models.kernels import inner
-from models.online import asymmetric_mf, covisit_readings, slim
+from models.online import asymmetric_mf, blend, covisit_readings, slim
+from models.online.blend import BlendScratch
 from models.online.covisit import LANES
 from models.online.covisit_readings import Sums
 from models.online.popularity import TOP
@@ -45,8 +46,7 @@ class Scratch(NamedTuple):
     slots: I32  # [C]
     features: F32  # [C, F]
     scores: F32  # [C]
-    weights: F32  # [F]
-    gradient: F64  # [F]
+    blend: BlendScratch
     user: F32  # [d] of asymmetric MF
     user_gradient: F32
     drawn: I32
@@ -85,7 +85,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
         taken=np.zeros(most, np.int32), slots=np.zeros(c, np.int32),
         features=np.zeros((c, features), np.float32), scores=np.zeros(c, np.float32),
-        weights=np.zeros(features, np.float32), gradient=np.zeros(features), user=np.zeros(factors, np.float32),
+        blend=blend.new_scratch(c, features, fixed.blend_hidden), user=np.zeros(factors, np.float32),
         user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
         logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64),
         best=np.zeros(fixed.k, np.int32),

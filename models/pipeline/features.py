@@ -1,4 +1,4 @@
-"""Features: what every source says of each candidate, and the score that the blend's weights make of it.
+"""Features: what every source says of each candidate.
 
 In: the learned state, candidates as `models.pipeline.candidates` left them. Out: a matrix with a row for each,
 centred column by column. It reads state and writes only scratch.
@@ -117,13 +117,3 @@ def describe(
             x.features[j, f + 2] -= middle
         else:
             x.features[j, f + 2] = 0.0
-
-
-@inner
-def score(x: Scratch, count: int) -> None:
-    """Fill `x.scores` from features and `x.weights`."""
-    for j in range(count):
-        total = np.float32(0.0)
-        for f in range(x.features.shape[1]):
-            total += x.weights[f] * x.features[j, f]
-        x.scores[j] = total

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.config import ModelSettings
-from models.online import asymmetric_mf, biased_mf, covisit, covisit_readings
+from models.online import asymmetric_mf, biased_mf, blend, covisit, covisit_readings
 from models.online.covisit_readings import Readings
 from models.randomness import hash64
 
@@ -32,8 +32,8 @@ class Fixed(NamedTuple):
     plain: int  # index of the slowest half-life
     baseline: int  # index of the half-life that stands for "popularity"
     floor: float
-    blend_lr: float
-    blend_within: int
+    blend: blend.Rates
+    blend_hidden: int
     blend_share: float
     blend_all_until: int
     explored: int  # places of a list that new items are tried out on
@@ -70,8 +70,8 @@ def fixed_of(settings: ModelSettings, scale: tuple[float, float], seed: int) -> 
         plain=slowest,
         baseline=nearest,
         floor=settings.blend.floor,
-        blend_lr=settings.blend.lr,
-        blend_within=settings.blend.learn_within,
+        blend=blend.Rates(settings.blend.lr, settings.blend.layer_lr, settings.blend.learn_within),
+        blend_hidden=settings.blend.hidden,
         blend_share=settings.blend.share,
         blend_all_until=settings.blend.share_all_until,
         explored=min(settings.policy.exploration, settings.policy.k),

@@ -18,7 +18,7 @@ from models.pipeline import policy, selection
 from models.pipeline.candidates import Reranked, Scratch, retrieve
 from models.pipeline.evaluation import Baselines, baseline_lists, item_numbers, measure_list
 from models.pipeline.exploration import explore
-from models.pipeline.features import describe, score
+from models.pipeline.features import describe
 from models.pipeline.fixed import Fixed
 from models.state import totals
 from models.state.learned import State
@@ -107,8 +107,8 @@ def make_list(
         users.served_popular[u, j] = items.number[x.best[j]] if x.best[j] >= 0 else -1
     clock = int(t[totals.ACCEPTED])
     describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock, scenario)
-    blend.weights_of(state.blend, blend.context(events, gap), x.weights)
-    score(x, count)
+    blend.situate(state.blend, events, gap, x.blend)
+    blend.score(state.blend, x.blend, x.features, count, x.scores)
     order = items.order
     readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
     transformer = readings + lives + 2
@@ -123,8 +123,11 @@ def make_list(
         for j in range(count):
             r = frozen.row_of[x.slots[j]]
             theirs = x.dense[j] - mean / known if r >= 0 else 0.0
-            value = x.scores[j] + x.weights[transformer] * (theirs - x.features[j, transformer])
-            filled = selection.offer(x.best, x.best_score, filled, x.slots[j], value, order)
+            x.dense[j], x.features[j, transformer] = x.features[j, transformer], theirs
+        blend.score(state.blend, x.blend, x.features, count, x.values)
+        for j in range(count):
+            x.features[j, transformer] = x.dense[j]
+            filled = selection.offer(x.best, x.best_score, filled, x.slots[j], x.values[j], order)
         item_numbers(items.number, x.best, filled, users.served_frozen[u])
     elif in_sample:
         users.served_frozen[u, :] = -1
@@ -164,7 +167,7 @@ def make_list(
         at = int(x.dense[slot])
         best_source, best_part = 0, np.float32(-1e30)
         for f in range(sources):
-            part = x.weights[f] * x.features[at, f]
+            part = x.blend.weights[f] * x.features[at, f]
             if part > best_part:
                 best_source, best_part = f, part
         out.source[row, j] = best_source

@@ -111,7 +111,7 @@ class Recommender:
             mf_bias=np.zeros(slots, np.float32),
             mf=np.zeros((slots, settings.biased_mf.factors), np.float32),
             mf_mean=np.zeros(2),
-            blend=blend.create(start, settings.blend.accumulator),
+            blend=blend.create(start, settings.blend.accumulator, settings.blend.hidden, seed),
             totals=np.zeros(len(totals.NAMES)),
             journal=self._persistence.journal.words,
         )
@@ -203,7 +203,7 @@ class Recommender:
         )  # fmt: skip
         out = listing.new_output(int(np.count_nonzero(list_at & accepted)), self.settings.policy.k)
         # Where nothing reads the ranking factors during the batch, they are learned beside everything else.
-        apart = self._fixed.blend_lr == 0.0 and not list_at.any()
+        apart = self._fixed.blend.lr == 0.0 and not list_at.any()
         at = 0
         with self._ranking.beside(self._state, columns, self.catalogue.slot_of) if apart else nullcontext():
             while at < n:

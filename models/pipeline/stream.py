@@ -26,7 +26,7 @@ from models.online import (
 from models.pipeline import policy
 from models.pipeline.candidates import Reranked, Scratch, retrieve
 from models.pipeline.evaluation import Baselines, score_as_served
-from models.pipeline.features import describe, score
+from models.pipeline.features import describe
 from models.pipeline.fixed import Fixed
 from models.pipeline.listing import Output, make_list
 from models.randomness import mix, uniform
@@ -92,12 +92,10 @@ def _teach_blend(
         return
     clock = int(state.totals[totals.ACCEPTED])
     describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock, scenario)
-    row = blend.context(events, gap)
-    blend.weights_of(state.blend, row, x.weights)
-    score(x, count)
-    if blend.learn(
-        state.blend, row, x.features, x.scores, count, target, fixed.blend_lr, fixed.blend_within, x.gradient
-    ):
+    row = blend.situate(state.blend, events, gap, x.blend)
+    blend.score(state.blend, x.blend, x.features, count, x.scores)
+    lessons = state.totals[totals.BLEND_STEPS]
+    if blend.learn(state.blend, row, x.blend, x.features, x.scores, count, target, fixed.blend, lessons):
         state.totals[totals.BLEND_STEPS] += 1.0
         if fixed.covisit.slim[0] > 0.0:
             x.lesson[0] = slim.learn(
@@ -207,7 +205,7 @@ def run(
         if c.weight[e] > 0.0 and not repeat and c.history.events[e] > 0:
             score_as_served(t, users, baselines, u, number, c.in_sample[e])
             young = t[totals.ACCEPTED] < fixed.blend_all_until
-            if fixed.blend_lr > 0.0 and (young or uniform(stream, 1 << 20) < fixed.blend_share):
+            if fixed.blend.lr > 0.0 and (young or uniform(stream, 1 << 20) < fixed.blend_share):
                 _teach_blend(
                     state, fixed, x, users, seen, slot_of, slots, u, slot, c.history.events[e],
                     c.history.b_items[e], c.history.b_n[e], c.history.b_gap[e], c.history.b_scenario[e],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from models.base import I64
+from models.base import F32, I64
 from models.online import popularity
 from models.state.catalogue import Catalogue
 from models.state.learned import State
@@ -31,6 +31,7 @@ class _Row(msgspec.Struct, frozen=True):
     here_base: list[int] = []
     here_epochs: list[int] = []
     here_top: list[list[int]] = []
+    blend_layer: list[list[float]] = []
 
 
 def dump(state: State, actions: Actions, catalogue: Catalogue) -> bytes:
@@ -55,8 +56,14 @@ def dump(state: State, actions: Actions, catalogue: Catalogue) -> bytes:
             here_base=here.base[:met].tolist(),
             here_epochs=here.epochs[:met].tolist(),
             here_top=number[here.top[:met]].tolist(),
+            blend_layer=[part.ravel().tolist() for part in _layer(s)],
         )
     )
+
+
+def _layer(state: State) -> tuple[F32, ...]:
+    b = state.blend
+    return b.hidden, b.hidden_square, b.out, b.out_square
 
 
 def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> tuple[I64, I64]:
@@ -88,6 +95,8 @@ def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> t
     if columns not in {s.blend.weight.shape[1], s.blend.weight.shape[1] - 1}:
         raise ValueError("the stored blend has other features than these settings: other settings wrote it")
     s.blend.weight[:, :columns], s.blend.square[:, :columns] = row.blend_weight, row.blend_square
+    for part, stored in zip(_layer(s), row.blend_layer, strict=False):  # none: schema 4 or before
+        part[:] = np.reshape(stored, part.shape)
     catalogue.next_number = row.next_number
     here_top = np.asarray(row.here_top, np.int64).reshape(met, popularity.TOP)
     return np.asarray(row.popularity_top, np.int64), here_top

@@ -19,7 +19,7 @@ SCHEMA = 5
 
 READABLE = (3, 4, SCHEMA)
 """Versions that this one reads; the next commit writes its own. 3: items have no popularity by scenario (`s` rows).
-4: nothing was learned of pairs of items (`models.online.slim`)."""
+4: nothing was learned of pairs of items (`models.online.slim`), and the blend was linear."""
 
 FREE = (
     "events.",
@@ -36,6 +36,7 @@ FREE = (
     "models.blend.share",
     "models.blend.floor",
     "models.blend.start_slim",
+    "models.blend.layer_lr",
     "models.covisit.slim.",
     "models.biased_mf.bias_lr",
     "models.biased_mf.latent_lr",
@@ -76,7 +77,8 @@ def check_settings(directory: Path, stored: Mapping[str, Any], given: Mapping[st
         StateError: some differ that the state can't live with.
     """
     changed = sorted(path for path in stored.keys() | given.keys() if stored.get(path) != given.get(path))
-    refused = [path for path in changed if not path.startswith(FREE)]
+    # a setting that the state knows nothing of is newer than the state, which was made as if there were no such thing
+    refused = [path for path in changed if path in stored and not path.startswith(FREE)]
     if TOPICS in refused and _continues(given[TOPICS], stored.get(TOPICS, [])):
         refused.remove(TOPICS)
     if refused:

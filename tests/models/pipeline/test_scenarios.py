@@ -52,8 +52,8 @@ def test_a_new_user_gets_what_is_popular_where_they_are(recommender: Recommender
     assert at_camp(first_list(recommender, "someone", "click")) == 0
     assert at_camp(first_list(recommender, "host", kind_of("click", "home"))) == 0
     listed = first_list(recommender, "camper", kind_of("click", "camp"))
-    assert at_camp(listed) >= 8
-    assert at_camp(listed[:3]) == 3
+    assert at_camp(listed) >= 6
+    assert at_camp(listed[:2]) == 2
 
 
 def test_a_place_that_nobody_was_at_yet_is_as_if_none_were_named(recommender: Recommender) -> None:

@@ -45,8 +45,13 @@ def test_every_number_comes_back() -> None:
         ("mean", one.mf_mean, two.mf_mean),
         ("blend", one.blend.weight, two.blend.weight),
         ("its accumulators", one.blend.square, two.blend.square),
+        ("its layer", one.blend.hidden, two.blend.hidden),
+        ("the layer's accumulators", one.blend.hidden_square, two.blend.hidden_square),
+        ("what the layer gives", one.blend.out, two.blend.out),
+        ("... and its accumulators", one.blend.out_square, two.blend.out_square),
     ):
         assert np.array_equal(before, after), name
+    assert one.blend.out.any()
     assert other.actions.names == recommender.actions.names
     assert other.catalogue.next_number == recommender.catalogue.next_number
     assert other.catalogue.unavailable == {"i4"}
@@ -83,11 +88,13 @@ def test_a_blend_from_before_slim_keeps_its_weights() -> None:
     )
     for name in ("blend_weight", "blend_square"):
         data[name] = [row[:-1] for row in data[name]]
+    del data["blend_layer"]
     other = Recommender(recommender.settings)
     start = other._state.blend.weight[:, -1].copy()
     meta_row.load(msgspec.msgpack.encode(data), other._state, other.actions, other.catalogue)
     assert np.array_equal(other._state.blend.weight[:, :-1], recommender._state.blend.weight[:, :-1])
     assert np.array_equal(other._state.blend.weight[:, -1], start)
+    assert not other._state.blend.out.any()
     data["blend_weight"] = [row[:-1] for row in data["blend_weight"]]
     with pytest.raises(ValueError, match="other features"):
         meta_row.load(msgspec.msgpack.encode(data), other._state, other.actions, other.catalogue)
