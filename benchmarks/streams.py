@@ -3,7 +3,7 @@
 In: a name and a seed. Out: a `Dataset`. None is to be changed because of what a model does on it.
 
 Only "posts" and "funds" are unseen: they were written down after the defaults, and no setting was chosen on them. The
-others are seen: the blend's `floor` and `learn_within` were chosen by what they did on the first nine, and its layer and
+others are seen: the blend's `floor` and `learn_within` were chosen by what they did on the first nine, its layer and
 SLIM by those, "shop" and "video".
 """
 
@@ -110,7 +110,7 @@ SIMULATED: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "funds": (
-        "150 items of much the same size, 900 users who come for two events at a time, nearly all of whom change groups",
+        "150 items of much the same size, 900 users who come for two events at a time, and most of whom change groups",
         {
             "users": 900,
             "items": 150,

@@ -75,6 +75,9 @@ class CovisitSettings(Section):
     def _named_apart(cls, readings: tuple[Reading, ...]) -> tuple[Reading, ...]:
         if len({r.name for r in readings}) < len(readings):
             raise ValueError("two readings have the same name")
+        for matrix, most in ((0, 3), (1, 4)):
+            if sum(r.matrix == matrix for r in readings) > most:
+                raise ValueError(f"at most {most} readings of matrix {matrix} are possible")
         return readings
 
 

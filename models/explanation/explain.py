@@ -8,13 +8,14 @@ What is computed, exactly:
   no single source); each feature is centred over the user's candidates, so a part says how far a source lifts the item
   above the average candidate. The parts add up to the score.
 * *By history item, of the whole score.* Leave-one-out: all stored events of the item are taken away, the candidates and
-  the blend's weights stay, every source that reads the history is asked again (co-visitation and asymmetric MF with
-  the shorter history, the Transformer with the shorter sequence encoded anew), and the score falls by `loss`. It is
+  the blend's weights stay, what reads the history is asked again (co-visitation, SLIM and asymmetric MF with the
+  shorter history, the Transformer with the shorter sequence encoded anew), and the score falls by `loss`. It is
   no attention weight. Explicit MF is one vector a user, learned as ratings came: no single item can be taken out of
   it, so it has a part by source and none by history item; so have popularity and age, which read no history.
 * *By history item, of the additive sources.* A reading of the co-visitation is a sum over the history, and so is the
-  logit of asymmetric MF, but for the item's bias: `terms` are the summands themselves, as shares of the reading's sum
-  and in the logit's units. The blend takes a logarithm of the former, so they say the same as `loss` in order only.
+  logit of asymmetric MF, but for the item's bias, and so is SLIM: `terms` are the summands themselves, as shares of the
+  reading's sum, in the logit's units, and as SLIM's weights, which can speak against an item. The blend takes a
+  logarithm of the first, so they say the same as `loss` in order only.
 * *The policy.* The list without one of its rules: what would be among the first k if the user's own items were not
   blocked, and what would be if everything were available.
 """

@@ -45,6 +45,7 @@ class Blend(NamedTuple):
     hidden_square: F32
     out: F32  # [H]
     out_square: F32
+    lessons: F64  # [1] that the layer had
 
 
 class BlendScratch(NamedTuple):
@@ -82,6 +83,7 @@ def create(start: F64, accumulator: float, hidden: int, seed: int) -> Blend:
         hidden_square=np.full((inputs, hidden), LAYER_ACCUMULATOR, np.float32),
         out=np.zeros(hidden, np.float32),
         out_square=np.full(hidden, LAYER_ACCUMULATOR, np.float32),
+        lessons=np.zeros(1),
     )
 
 
@@ -144,7 +146,7 @@ def score(b: Blend, x: BlendScratch, features: F32, n: int, scores: F32) -> None
 
 @inner
 def learn(
-    b: Blend, row: int, x: BlendScratch, features: F32, scores: F32, n: int, target: int, rates: Rates, lessons: float
+    b: Blend, row: int, x: BlendScratch, features: F32, scores: F32, n: int, target: int, rates: Rates
 ) -> bool:  # fmt: skip
     """One step towards candidate `target` of `n`; False where it ranked too low to teach.
 
@@ -153,7 +155,6 @@ def learn(
         features: [n, F].
         scores: [n] of `score`; after a lesson they are its errors: 1 for the target and 0 for the others, less the
             probability that the blend gave them.
-        lessons: had before this one.
     """
     rank = 0
     top = scores[0]
@@ -182,9 +183,10 @@ def learn(
         b.square[row, f] += g * g
         b.weight[0, f] += rates.lr * g / math.sqrt(b.square[0, f])
         b.weight[row, f] += rates.lr * g / math.sqrt(b.square[row, f])
-    _learn_layer(
-        b, x, features, scores, n, max(LEAST_LR, rates.layer_lr / math.sqrt(1.0 + lessons / HALVING))
-    )
+    least = min(LEAST_LR, rates.layer_lr)
+    lr = max(least, rates.layer_lr / math.sqrt(1.0 + b.lessons[0] / HALVING))
+    b.lessons[0] += 1.0
+    _learn_layer(b, x, features, scores, n, lr)
     return True
 
 

@@ -1,7 +1,8 @@
 """A journal of what co-visitation learned, so that a commit need not write every row that changed.
 
 A few thousand events change nearly every row a little, and rows are most of what a commit would weigh. So each commit
-writes what was *learned* since the last one as a segment (the items and their histories, a hundred bytes an event), and
+writes what was *learned* since the last one as a segment (the items and their histories, a hundred bytes an event, and
+as much again for the candidates of a lesson), and
 a `TURNS`-th of the rows: row r at commit k where (r + k) is a multiple of `TURNS`, r being the item's number. After
 `TURNS` commits a segment is in every row, and is deleted. Loading learns the segments again into the rows that were
 last written before them; what comes out is the same to the last bit, since a row's learning depends on nothing but the
@@ -27,8 +28,8 @@ from models.state.catalogue import ROW
 TURNS = 12
 """Commits until every changed row was written once."""
 KIND = b"j"
-_ROOM = 1 << 19
-"""Words of a segment at most (2 MB): where more is learned between two commits, the rows are written."""
+_ROOM = 1 << 21
+"""Words of a segment at most (8 MB): where more is learned between two commits, the rows are written."""
 _HEAD = 3
 
 

@@ -7,6 +7,8 @@ A reading scores an item j for a history h_1 (newest), h_2, … as
 with w_k = decay^(k-1) + tail, R and C the sums of rows and columns, s the shrinkage: an item-item neighbourhood with
 power-normalised counts (Aiolli, RecSys 2013) that backs off to popularity.
 
+Beside them, in a lane of its own, lies the sum of what SLIM learned of the pairs (`models.online.slim`), as it is.
+
 In: the matrices of `models.online.covisit`, a history. Out: sums of all readings, side by side. Reads state, and
 writes only scratch and derived column factors.
 """
@@ -32,7 +34,7 @@ class Sums(NamedTuple):
 
     of: F32  # [S, LANES]
     flat: F32  # [LANES * (1 + S)]
-    words: I64  # [LANES / 2 * (1 + S)]: sums are never below 0, so a word of 0 is two sums of 0
+    words: I64  # [LANES / 2 * (1 + S)]: a word of 0 is two sums of 0, which no neighbour has in all words
 
 
 def new_sums(slots: int) -> Sums:
@@ -57,16 +59,8 @@ class Readings(NamedTuple):
 
 
 def readings(settings: CovisitSettings) -> Readings:
-    """The settings as arrays.
-
-    Raises:
-        ValueError: more than three readings of the first matrix, or four of the second.
-    """
+    """The settings as arrays."""
     of_matrix = [[r for r in settings.readings if r.matrix == m] for m in range(2)]
-    if len(of_matrix[0]) > SLIM or len(of_matrix[1]) > HALF:
-        raise ValueError(
-            f"models.covisit.readings: at most {SLIM} readings of the first matrix are possible, {HALF} of the second"
-        )
     lanes = np.array([HALF * r.matrix + of_matrix[r.matrix].index(r) for r in settings.readings], np.int32)
     position = np.zeros((LANES, HISTORY), np.float32)
     items, powers = np.zeros(LANES, np.int32), np.zeros((2, LANES), np.float32)
@@ -93,7 +87,7 @@ def readings(settings: CovisitSettings) -> Readings:
 
 @inner
 def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: F32) -> None:
-    """Fill `out` [50, LANES] with w_k (R + s)^-a, and `base` [LANES] with its sum over the history."""
+    """Fill `out` [50, LANES] with w_k (R + s)^-a (SLIM: w_k), `base` [LANES] with its sum over k (SLIM: 0)."""
     base[:] = 0.0
     out[:n, :] = 0.0
     for k in range(n):

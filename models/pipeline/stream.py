@@ -94,8 +94,7 @@ def _teach_blend(
     describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock, scenario)
     row = blend.situate(state.blend, events, gap, x.blend)
     blend.score(state.blend, x.blend, x.features, count, x.scores)
-    lessons = state.totals[totals.BLEND_STEPS]
-    if blend.learn(state.blend, row, x.blend, x.features, x.scores, count, target, fixed.blend, lessons):
+    if blend.learn(state.blend, row, x.blend, x.features, x.scores, count, target, fixed.blend):
         state.totals[totals.BLEND_STEPS] += 1.0
         if fixed.covisit.slim[0] > 0.0:
             x.lesson[0] = slim.learn(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from models.base import F32, I64
+from models.base import F32, F64, I64
 from models.online import popularity
 from models.state.catalogue import Catalogue
 from models.state.learned import State
@@ -61,9 +61,9 @@ def dump(state: State, actions: Actions, catalogue: Catalogue) -> bytes:
     )
 
 
-def _layer(state: State) -> tuple[F32, ...]:
+def _layer(state: State) -> tuple[F32 | F64, ...]:
     b = state.blend
-    return b.hidden, b.hidden_square, b.out, b.out_square
+    return b.hidden, b.hidden_square, b.out, b.out_square, b.lessons
 
 
 def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> tuple[I64, I64]:

@@ -152,8 +152,8 @@ def _weights(report: Report) -> Drawing | None:
     return Drawing(
         title="Weights of the blend",
         caption=(
-            "The global weight of each source in the log-linear blend, learned event by event; "
-            "corrections by history length and time gap come on top."
+            "The global weight of each source in the blend, of an item's age and of what was learned of pairs (slim), "
+            "learned event by event; corrections by history length and time gap, and a small layer, come on top."
         ),
         alt="Line chart of the blend's weights. "
         + "; ".join(_from_to(name, weights.sources[name], digits=2) for name in by_size)

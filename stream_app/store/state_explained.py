@@ -20,6 +20,8 @@ from stream_app.store.state_tools import UnknownUserError
 from stream_app.training.model_versions import versions_on_disk
 from stream_app.worker.new_recommender import new_recommender
 
+ROUNDING = 1e-6
+"""A part of a score that is no larger is what float32 left over."""
 CAUSES = 5
 """History items that are told of each listed item."""
 
@@ -97,7 +99,9 @@ def _told(one: Explained, name: Any) -> dict[str, Any]:
             {
                 "item_id": name(cause.item),
                 "loss": cause.loss,
-                "by_source": {source: value for source, value in cause.by_source.items() if value},
+                "by_source": {
+                    source: value for source, value in cause.by_source.items() if abs(value) > ROUNDING
+                },
                 "terms": cause.terms,
             }
             for cause in one.causes[:CAUSES]

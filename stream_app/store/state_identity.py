@@ -37,7 +37,6 @@ FREE = (
     "models.blend.floor",
     "models.blend.start_slim",
     "models.blend.layer_lr",
-    "models.covisit.slim.",
     "models.biased_mf.bias_lr",
     "models.biased_mf.latent_lr",
     "models.biased_mf.l2",
@@ -78,7 +77,7 @@ def check_settings(directory: Path, stored: Mapping[str, Any], given: Mapping[st
     """
     changed = sorted(path for path in stored.keys() | given.keys() if stored.get(path) != given.get(path))
     # a setting that the state knows nothing of is newer than the state, which was made as if there were no such thing
-    refused = [path for path in changed if path in stored and not path.startswith(FREE)]
+    refused = [path for path in changed if (path in stored or not stored) and not path.startswith(FREE)]
     if TOPICS in refused and _continues(given[TOPICS], stored.get(TOPICS, [])):
         refused.remove(TOPICS)
     if refused:

@@ -29,10 +29,8 @@ def score_kernel(b: Any, x: Any, features: Any, events: Any, gap: Any, scores: A
 
 
 @kernel
-def learn_kernel(
-    b: Any, row: Any, x: Any, features: Any, scores: Any, target: Any, rates: Any, lessons: Any
-) -> Any:
-    return blend.learn(b, row, x, features, scores, len(features), target, rates, lessons)
+def learn_kernel(b: Any, row: Any, x: Any, features: Any, scores: Any, target: Any, rates: Any) -> Any:
+    return blend.learn(b, row, x, features, scores, len(features), target, rates)
 
 
 def new(hidden: int = H) -> Blend:
@@ -58,10 +56,9 @@ def scored(
 
 def learn(
     b: Blend, features: np.ndarray[Any, Any], target: int, rates: Rates = RATES, events: int = 5, gap: int = 1,
-    lessons: float = 0.0,
 ) -> bool:  # fmt: skip
     row, x, scores = scored(b, features, events, gap)
-    return bool(learn_kernel(b, row, x, features, scores, target, rates, lessons))
+    return bool(learn_kernel(b, row, x, features, scores, target, rates))
 
 
 def features(seed: int = 0) -> np.ndarray[Any, Any]:
@@ -148,10 +145,20 @@ def test_the_layers_steps_shrink_and_end_at_a_least_one() -> None:
     for lessons in (0.0, 15_000.0, 1e12):
         b, x = awake(), features()
         before = b.hidden.copy()
-        learn(b, x, 3, lessons=lessons)
+        b.lessons[0] = lessons
+        learn(b, x, 3)
+        assert b.lessons[0] == lessons + 1
         steps.append(float(np.abs(b.hidden - before).max()))
     assert steps[1] == pytest.approx(steps[0] / 2, rel=1e-3)
     assert steps[2] == pytest.approx(steps[0] / 10, rel=1e-3)
+
+
+def test_a_rate_of_0_leaves_the_layer_as_it_is() -> None:
+    b, x = awake(), features()
+    hidden, out = b.hidden.copy(), b.out.copy()
+    assert learn(b, x, 3, Rates(0.3, 0.0, N))
+    assert (b.hidden == hidden).all()
+    assert (b.out == out).all()
 
 
 def test_what_ranked_too_low_teaches_nothing() -> None:
@@ -207,7 +214,7 @@ def test_a_lesson_leaves_each_candidates_error() -> None:
     b, x = awake(), features()
     row, scratch, scores = scored(b, x)
     p = np.exp(scores - scores.max())
-    assert learn_kernel(b, row, scratch, x, scores, 4, RATES, 0.0)
+    assert learn_kernel(b, row, scratch, x, scores, 4, RATES)
     np.testing.assert_allclose(scores, (np.arange(N) == 4) - p / p.sum(), atol=1e-6)
 
 
@@ -215,7 +222,7 @@ def test_no_lesson_leaves_the_scores() -> None:
     b, x = awake(), features()
     row, scratch, scores = scored(b, x)
     before = scores.copy()
-    assert not learn_kernel(b, row, scratch, x, scores, int(scores.argmin()), Rates(0.3, 0.2, 2), 0.0)
+    assert not learn_kernel(b, row, scratch, x, scores, int(scores.argmin()), Rates(0.3, 0.2, 2))
     assert (scores == before).all()
 
 

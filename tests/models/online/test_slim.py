@@ -11,7 +11,7 @@ import pytest
 
 from models.config import CovisitSettings, SlimSettings
 from models.kernels import kernel
-from models.online import covisit, slim
+from models.online import covisit, covisit_readings, slim
 from models.online.covisit import SLIM
 from tests.models.online.test_covisit import FLAG, SLOTS, Matrix, traffic
 
@@ -176,3 +176,24 @@ def test_learned_again_it_is_the_same_to_the_last_bit(pairs: Pairs) -> None:
     assert [got[slot] for slot in range(SLOTS) if done[slot]] == [
         before[slot] for slot in range(SLOTS) if done[slot]
     ]
+
+
+def test_there_is_room_for_three_readings_of_the_first_matrix_and_four_of_the_second() -> None:
+    def readings(first: int, second: int) -> CovisitSettings:
+        return CovisitSettings.model_validate(
+            {
+                "readings": [
+                    {"name": f"r{i}", "matrix": int(i >= first), "items": 5, "decay": 0.5, "row_power": 0.5,
+                     "column_power": 0.5}
+                    for i in range(first + second)
+                ]
+            }
+        )  # fmt: skip
+
+    lanes = covisit_readings.readings(readings(3, 4)).lanes.tolist()
+    assert SLIM not in lanes
+    assert len(set(lanes)) == 7
+    with pytest.raises(ValueError, match="at most 3 readings of matrix 0"):
+        readings(4, 0)
+    with pytest.raises(ValueError, match="at most 4 readings of matrix 1"):
+        readings(0, 5)

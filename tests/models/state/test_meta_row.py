@@ -49,6 +49,7 @@ def test_every_number_comes_back() -> None:
         ("the layer's accumulators", one.blend.hidden_square, two.blend.hidden_square),
         ("what the layer gives", one.blend.out, two.blend.out),
         ("... and its accumulators", one.blend.out_square, two.blend.out_square),
+        ("its lessons", one.blend.lessons, two.blend.lessons),
     ):
         assert np.array_equal(before, after), name
     assert one.blend.out.any()
@@ -95,6 +96,7 @@ def test_a_blend_from_before_slim_keeps_its_weights() -> None:
     assert np.array_equal(other._state.blend.weight[:, :-1], recommender._state.blend.weight[:, :-1])
     assert np.array_equal(other._state.blend.weight[:, -1], start)
     assert not other._state.blend.out.any()
+    assert other._state.blend.lessons[0] == 0.0 < recommender._state.blend.lessons[0]
     data["blend_weight"] = [row[:-1] for row in data["blend_weight"]]
     with pytest.raises(ValueError, match="other features"):
         meta_row.load(msgspec.msgpack.encode(data), other._state, other.actions, other.catalogue)

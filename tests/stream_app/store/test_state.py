@@ -18,6 +18,7 @@ from stream_app.settings import load
 from stream_app.store import state_identity
 from stream_app.store.state import OffsetWentBackError, StateStore
 from stream_app.store.state_folder import FolderLock, StateError
+from stream_app.store.state_identity import check_settings
 
 SETTINGS = load()
 
@@ -155,6 +156,16 @@ def test_settings_that_the_rows_depend_on_are_refused_by_name_and_value(tmp_path
         StateStore.open(tmp_path, load({"models.biased_mf.factors": 12}))
     assert "Set them back, or start over in a new --state-dir" in str(refusal.value)
     opened(tmp_path).close()
+
+
+def test_a_setting_that_the_state_is_older_than_is_none_that_changed() -> None:
+    now = {"models.blend.hidden": 16, "models.biased_mf.factors": 10, "seed": 0}
+    older = {"models.biased_mf.factors": 10, "seed": 0}
+    assert check_settings(Path("there"), older, now) == ["models.blend.hidden"]
+    with pytest.raises(StateError, match=r"factors was 12 and is now 10"):
+        check_settings(Path("there"), older | {"models.biased_mf.factors": 12}, now)
+    with pytest.raises(StateError, match="seed was None"):
+        check_settings(Path("there"), {}, now)
 
 
 def test_input_topics_may_be_added_but_not_change_places(tmp_path: Path) -> None:
