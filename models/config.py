@@ -47,7 +47,9 @@ class Reading(Section):
 class SlimSettings(Section):
     """What is learned of pairs of items, beyond how often they go together (`models.online.slim`)."""
 
-    items: int = Field(20, ge=1, le=50, description="latest items of a history that it looks at")
+    items: int = Field(
+        20, ge=1, le=50, description="latest items of a history it looks at, within the window"
+    )
     decay: Fraction = 0.95
     lr: float = Field(0.03, ge=0, description="0 learns nothing of the kind")
 

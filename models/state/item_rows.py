@@ -29,7 +29,8 @@ _SLOT = struct.Struct("<I")
 HEAD_VERSION = 1
 ROW_VERSION = b"\1"
 """First byte of a co-visitation row. One of schema 4 or before has none: its length is a multiple of 4."""
-_ENTRY = 16
+ENTRY = 16
+"""Bytes of a neighbour in a row: its number and three weights."""
 KINDS = (b"i", b"h", b"y", b"c", b"s")
 """Of keys that belong to an item."""
 
@@ -184,7 +185,7 @@ def load_row(state: State, slot: int, data: bytes, slot_of: I32) -> None:
     Raises:
         ValueError: bytes of another version or length.
     """
-    version, size = len(data) % 4, _ENTRY if len(data) % 4 else 12
+    version, size = len(data) % 4, ENTRY if len(data) % 4 else 12
     n = len(data) // size
     if len(data) != version + n * size or data[:version] != ROW_VERSION[:version]:
         raise ValueError(f"a co-visitation row of {len(data)} bytes is of another version")

@@ -157,4 +157,4 @@ class Persistence:
 
 
 def _row_bytes(state: State, flags: U8) -> int:
-    return 16 * int(state.covisit.n[(flags & ROW) != 0].sum())
+    return item_rows.ENTRY * int(state.covisit.n[(flags & ROW) != 0].sum())

@@ -110,6 +110,16 @@ def test_the_terms_of_the_additive_sources_are_all_of_them(taught: Recommender) 
         assert told == pytest.approx(float(logit), abs=1e-4)
 
 
+def test_what_slim_says_of_two_items_differs_by_its_terms(taught: Recommender) -> None:
+    found = explain(taught, users_of(taught)[1]).explained
+    weight = float(taught.view().scratch.blend.weights[taught.features.index("slim")])
+    told = [sum(cause.terms.get("slim", 0.0) for cause in one.causes) for one in found]
+    assert max(told) - min(told) > 1e-3
+    for one, terms in zip(found, told, strict=True):
+        expected = weight * (terms - told[0])
+        assert one.parts["slim"] - found[0].parts["slim"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_without_the_named_cause_an_item_falls_further_than_without_another(taught: Recommender) -> None:
     """Judged by the place in a list that the pipeline makes anew, candidates and all, for the shorter history."""
     rng = np.random.default_rng(7)
