@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from stream_app.settings import Settings
@@ -33,6 +33,7 @@ class Commits:
     Args:
         in_thread: runs what touches the recommender; one thing after the other.
         beside: runs the writes, while `in_thread` goes on.
+        clock: seconds, of whatever beginning; never goes back.
 
     Attributes:
         moved: whether there is something to commit.
@@ -51,6 +52,7 @@ class Commits:
         failpoints: Failpoints,
         in_thread: InThread,
         beside: InThread,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._worker = settings.worker
         self._store = store
@@ -63,8 +65,9 @@ class Commits:
         self._reach = failpoints.reach
         self._in_thread = in_thread
         self._beside = beside
+        self._clock = clock
         self._done = reader.offsets
-        self._begun_at = time.monotonic()
+        self._begun_at = clock()
         self._not_before = 0.0
         self._writing: asyncio.Task[dict[Position, int]] | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -78,7 +81,7 @@ class Commits:
     @property
     def are_due(self) -> bool:
         """Whether the next one should begin."""
-        now = time.monotonic()
+        now = self._clock()
         if not self.moved or now < self._not_before or self._is_writing:
             return False
         since = now - self._begun_at
@@ -114,11 +117,11 @@ class Commits:
         await self._publisher.acknowledged()
         self._reach("5-after")
         self._reach("6-before")
-        started = time.monotonic()
+        started = self._clock()
         changes = await self._in_thread(self._take, whole)
         self._between.commit_begins()
         self.moved = False
-        self._begun_at = time.monotonic()
+        self._begun_at = self._clock()
         self._metrics.commit_ms.observe((self._begun_at - started) * 1000)
         self._writing = asyncio.create_task(
             self._write(changes, dict(self._done), dict(self._between.items_done)), name="commit"
@@ -155,10 +158,10 @@ class Commits:
         self, changes: Changes, done: dict[Position, int], items: dict[Position, int]
     ) -> dict[Position, int]:
         """Step 6; what is committed of the input topics."""
-        started = time.monotonic()
+        started = self._clock()
         size = await self._beside(self._store.commit, changes, done | items, self._reader.facts.ids)
         self._reach("6-after")
-        ended = time.monotonic()
+        ended = self._clock()
         self._not_before = ended + (ended - started) * (1 / max(self._worker.commit_share, 0.001) - 1)
         self._metrics.commit_write_ms.observe((ended - started) * 1000)
         self._metrics.commit_bytes.inc(size)

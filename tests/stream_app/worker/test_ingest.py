@@ -30,7 +30,10 @@ def record(offset: int, partition: int = 0) -> Any:
 
 @dataclass
 class World:
-    """Plays reader, publisher, followers, store and pipeline; writes down what happens, in order."""
+    """Plays reader, publisher, followers, store and pipeline; writes down what happens, in order.
+
+    Between two polls go by `poll_s` on the commits' clock, and a write takes `write_s`.
+    """
 
     batches: list[list[Any]]
     lag: int = 0
@@ -42,6 +45,9 @@ class World:
     paused: bool = False
     owes_rows: bool = False
     has_lease: bool = True
+    now: float = 0.0
+    poll_s: float = 0.001
+    write_s: float = 0.001
     in_hand: int = 0
     left_behind: list[Any] = field(default_factory=list)
     whole: list[bool] = field(default_factory=list)
@@ -96,6 +102,7 @@ class World:
     async def poll(self, limit: int) -> list[Any]:
         self.limits.append(limit)
         self.polled_at.append(time.monotonic())
+        self.now += self.poll_s
         records = self.batches.pop(0) if self.batches else []
         self.in_hand += len(records)
         return records
@@ -141,6 +148,7 @@ class World:
 
     def commit(self, changes: Any, offsets: Mapping[Any, int], ids: Mapping[str, str]) -> int:
         assert (changes, ids) == ("changes", {"events": "id"})
+        self.now += self.write_s
         self.events.append(("committed", offsets["events", 0]))
         return 100
 
@@ -176,7 +184,7 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
         settings, metrics, failpoints = load(overrides), WorkerMetrics(), Failpoints()
         commits = Commits(
             settings, world.store, world.pipeline.recommender, world.reader, world.publisher, world.between, marker,
-            metrics, failpoints, in_thread, world.beside,
+            metrics, failpoints, in_thread, world.beside, lambda: world.now,
         )  # fmt: skip
         one = Session(
             settings, world.pipeline, world.reader, world.publisher, SimpleNamespace(paused=world.paused),
@@ -322,10 +330,10 @@ def test_a_commit_is_due_when_enough_is_dirty(tmp_path: Path) -> None:
 
 
 def test_commits_leave_most_of_the_time_to_the_events(tmp_path: Path) -> None:
-    """Everything is due at once, but the next commit may not come before a hundred times the last one's time."""
-    world = World([*([record(n)] for n in range(3)), []], dirty=1 << 30)
-    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1e-9)
-    assert [event for event in events if event[0] == "committed"] == [("committed", 1), ("committed", 3)]
+    """Everything is due at once, but a write that took 10 ms may be 1/4 of the time: 30 ms pass before the next."""
+    world = World([*([record(n)] for n in range(8)), []], dirty=1 << 30, poll_s=0.008, write_s=0.01)
+    events = run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=0.25)
+    assert [event[1] for event in events if event[0] == "committed"] == [1, 5, 8]
 
 
 def test_where_users_find_no_room_the_rest_of_the_batch_comes_after_a_commit(tmp_path: Path) -> None:
