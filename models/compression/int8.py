@@ -50,7 +50,7 @@ def products(queries: Tensor, rows: Int8Rows, bias: Tensor) -> Tensor:
     return torch.from_numpy(out)
 
 
-@kernel
+@kernel(allocates=True)
 def _products(queries: F32, codes: np.ndarray, scale: F32, bias: F32, out: F32) -> None:
     """Four queries at a time against each row; |sum| <= d · 127² stays far within int32."""
     m, d = queries.shape

@@ -58,7 +58,8 @@ def rescore(
     covisit_readings.accumulate(c, r, x.history, n, x.coefficient, x.sums, slots, x.stamp, mark, x.touched)
     mass, total = state.popularity.mass[:, fixed.plain], state.popularity.total[fixed.plain]
     covisit_readings.finish(c, r, candidates, count, mass, total, x.base, x.sums.of, x.stamp, mark)
-    x.slots[:count] = candidates
+    for j in range(count):
+        x.slots[j] = candidates[j]
     describe(state, fixed, x, count, n, user_mf, rated, vector, reranked, clock, scenario)
     blend.situate(state.blend, events, gap, x.blend)
     blend.score(state.blend, x.blend, x.features, count, x.scores)

@@ -63,7 +63,7 @@ class Side(NamedTuple):
     weight: F32
 
 
-@inner
+@inner(allocates=True)
 def _solve(
     vector: F32, others: I32, weight: F32, missing: F32, by: F32, cache: F64, share: float, l2: float
 ) -> None:
@@ -116,7 +116,7 @@ def _solve_user(
     _solve(p[u], items[rows], weight[rows], c[items[rows]], q, s_q, 1.0, l2)
 
 
-@inner
+@inner(allocates=True)
 def _solve_item(
     i: int, p: F32, q: F32, c: F32, start: I64, held: I64, users: I32, weight: F32, s_p: F64, l2: float
 ) -> None:
@@ -125,7 +125,7 @@ def _solve_item(
     _solve(q[i], users[rows], weight[rows], missing, p, s_p, c[i], l2)
 
 
-@kernel
+@kernel(allocates=True)
 def _alternate(p: F32, q: F32, c: F32, by_user: Side, by_item: Side, l2: float) -> None:
     """All users, then all items."""
     d = p.shape[1]
@@ -139,7 +139,7 @@ def _alternate(p: F32, q: F32, c: F32, by_user: Side, by_item: Side, l2: float) 
         _solve_item(i, p, q, c, by_item.start, by_item.held, by_item.others, by_item.weight, s_p, l2)
 
 
-@kernel
+@kernel(allocates=True)
 def _follow(
     user: I32,
     item: I32,

@@ -79,7 +79,7 @@ def user_vector(m: AsymmetricMF, history: I32, n: int, items: int, decay: float,
     return length
 
 
-@inner
+@inner(here=True)
 def dot(a: F32, b: F32) -> np.float32:
     """Product of two vectors of the same length.
 

@@ -28,6 +28,7 @@ CONTEXTS = 8 * GAPS
 SITUATION = 2 + GAPS
 """What the layer knows of the user: a constant, the logarithm of the history's length, and the gap's class."""
 LIMIT = np.float32(3.0)
+ZERO = np.float32(0.0)
 LAYER_ACCUMULATOR = 10.0
 HALVING = 5000.0
 """Lessons until the layer's steps have shrunk by the root of 2."""
@@ -52,6 +53,7 @@ class BlendScratch(NamedTuple):
     """Buffers of one thread: what `situate` and `score` leave for `learn`. `C` candidates at most."""
 
     weights: F32  # [F] those that hold in the context
+    near: F32  # [F] a candidate's features, no further than LIMIT from 0
     situation: F32  # [SITUATION]
     bias: F32  # [H] what the situation adds to each hidden unit
     units: F32  # [C, H]
@@ -90,7 +92,8 @@ def create(start: F64, accumulator: float, hidden: int, seed: int) -> Blend:
 def new_scratch(candidates: int, features: int, hidden: int) -> BlendScratch:
     """Buffers for so many candidates."""
     return BlendScratch(
-        weights=np.zeros(features, np.float32), situation=np.zeros(SITUATION, np.float32),
+        weights=np.zeros(features, np.float32), near=np.zeros(features, np.float32),
+        situation=np.zeros(SITUATION, np.float32),
         bias=np.zeros(hidden, np.float32), units=np.zeros((candidates, hidden), np.float32),
         gradient=np.zeros(features), hidden_gradient=np.zeros((features + SITUATION, hidden), np.float32),
         out_gradient=np.zeros(hidden, np.float32), back=np.zeros(hidden, np.float32),
@@ -127,21 +130,34 @@ def situate(b: Blend, events: int, gap: int, x: BlendScratch) -> int:
 @inner
 def score(b: Blend, x: BlendScratch, features: F32, n: int, scores: F32) -> None:
     """Fill `scores` [n] from `features` [n, F], in the situation that `situate` set; and `x.units`."""
-    for j in range(n):
+    hidden, bias = b.hidden, x.bias
+    count, width = np.uint64(features.shape[1]), np.uint64(len(b.out))
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    whole = width - width % np.uint64(4)
+    for j in range(np.uint64(n)):
         total = np.float32(0.0)
-        units = x.units[j]
-        for h in range(len(units)):
-            units[h] = x.bias[h]
-        for f in range(features.shape[1]):
-            value = features[j, f]
-            total += x.weights[f] * value
-            value = min(max(value, -LIMIT), LIMIT)
-            hidden = b.hidden[f]
-            for h in range(len(units)):
-                units[h] += value * hidden[h]
-        for h in range(len(units)):
-            units[h] = max(units[h], np.float32(0.0))
-        scores[j] = total + dot(units, b.out)
+        for f in range(count):
+            total += x.weights[f] * features[j, f]
+            x.near[f] = min(max(features[j, f], -LIMIT), LIMIT)
+        h = np.uint64(0)
+        while h < whole:  # four sums side by side, which stay in one register
+            u0, u1, u2, u3 = bias[h], bias[h + one], bias[h + two], bias[h + three]
+            for f in range(count):
+                value = x.near[f]
+                u0 += value * hidden[f, h]
+                u1 += value * hidden[f, h + one]
+                u2 += value * hidden[f, h + two]
+                u3 += value * hidden[f, h + three]
+            x.units[j, h], x.units[j, h + one] = max(u0, ZERO), max(u1, ZERO)
+            x.units[j, h + two], x.units[j, h + three] = max(u2, ZERO), max(u3, ZERO)
+            h += np.uint64(4)
+        while h < width:
+            u0 = bias[h]
+            for f in range(count):
+                u0 += x.near[f] * hidden[f, h]
+            x.units[j, h] = max(u0, ZERO)
+            h += one
+        scores[j] = total + dot(x.units[j], b.out)
 
 
 @inner

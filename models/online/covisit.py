@@ -143,7 +143,7 @@ def _grow(c: Covisit, slot: int) -> None:
     _reindex(c, slot)
 
 
-@inner
+@inner(allocates=True)
 def _shed(c: Covisit, slot: int) -> None:
     """Drop the lightest quarter of a full row; those that are gone before all, and of equals those of higher slots."""
     at, n = c.at[slot], c.n[slot]
@@ -175,15 +175,16 @@ def find(c: Covisit, slot: int, key: int) -> int:
     size_class = c.size_class[slot]
     if size_class < 0:
         return -1
-    at, cells = c.at[slot], 2 * arena.block_size(size_class)
-    cell = _home(key, cells)
+    at, cells = np.uint64(c.at[slot]), 2 * arena.block_size(size_class)
+    table, last = np.uint64(2) * at, np.uint64(cells - 1)
+    cell = np.uint64(_home(key, cells))
     while True:
-        p = c.cells[2 * at + cell]
+        p = c.cells[table + cell]
         if p == 65535:
             return -1
-        if c.keys[at + p] == key:
-            return int(p)
-        cell = (cell + 1) & (cells - 1)
+        if c.keys[at + np.uint64(p)] == key:
+            return np.int64(p)
+        cell = (cell + np.uint64(1)) & last
 
 
 @inner
@@ -366,7 +367,7 @@ def learn(
     return mass
 
 
-@inner
+@inner(allocates=True)
 def learn_again(
     c: Covisit, r: Rates, slot: int, history: I32, n: int, weight: float, done: U8, dirty: U8, flag: int
 ) -> None:

@@ -75,7 +75,7 @@ def note(
     j.used[0] = at + 2 * m
 
 
-@kernel
+@kernel(allocates=True)
 def _learn_again(
     j: Words, at: int, c: Covisit, r: Rates, slot_of: I32, done: U8, dirty: U8, room: int
 ) -> int:

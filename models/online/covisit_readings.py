@@ -15,14 +15,15 @@ writes only scratch and derived column factors.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F32, F64, I32, I64, U8
+from models.base import F32, F64, I32, I64, Bool
 from models.config import CovisitSettings
 from models.kernels import inner
-from models.online.covisit import HALF, LANES, SLIM, Covisit
+from models.online.covisit import HALF, LANES, SLIM, Covisit, find
 from models.state.sequences import HISTORY
 
 FEW = 8192
@@ -94,12 +95,26 @@ def coefficients(c: Covisit, r: Readings, history: I32, n: int, out: F32, base: 
         slot = history[k]
         if slot < 0:
             continue
+        first = _log(c.row_sum[slot, 0] + r.shrinkage)
+        second = _log(c.row_sum[slot, 1] + r.shrinkage) if k < r.second_items else np.float32(0.0)
         for lane in r.lanes:
             if k < r.items[lane]:
-                total = c.row_sum[slot, r.matrix[lane]] + r.shrinkage
-                out[k, lane] = r.position[lane, k] * total ** -r.row_power[lane]
+                out[k, lane] = r.position[lane, k] * _power(
+                    first if lane < HALF else second, r.row_power[lane]
+                )
                 base[lane] += out[k, lane]
         out[k, SLIM] = r.position[SLIM, k]
+
+
+@inner
+def _log(total: float) -> np.float32:
+    return np.float32(math.log(np.float32(total)))
+
+
+@inner
+def _power(logarithm: np.float32, power: np.float32) -> np.float32:
+    """x^-power, of the logarithm of x: one logarithm serves all readings of a sum."""
+    return np.float32(math.exp(-power * logarithm)) if power > 0.0 else np.float32(1.0)
 
 
 @inner
@@ -123,18 +138,22 @@ def _collect(c: Covisit, history: I32, items: int, flat: F32, stamp: I32, mark: 
 
 @inner
 def _touched(words: I64, slots: int, stamp: I32, mark: int, touched: I32) -> int:
-    """Fill `touched` with the slots whose sums are not all 0; how many."""
-    found = 0
+    """Fill `touched` with the slots whose sums are not all 0; how many.
+
+    No branch depends on a sum: about half of them are 0, and a processor that guesses wrong loses more than it does
+    here for each.
+    """
+    found = np.uint64(0)
     this = np.int32(mark)
     half = LANES // 2
-    for slot in range(slots):
-        at = np.uint64(half * (slot + 1))
+    for slot in range(np.uint64(slots)):
+        at = np.uint64(half) * (slot + np.uint64(1))
         some = words[at] | words[at + np.uint64(1)] | words[at + np.uint64(2)] | words[at + np.uint64(3)]
-        if some != 0:
-            stamp[slot] = this
-            touched[found] = slot
-            found += 1
-    return found
+        touched[found] = slot
+        found += np.uint64(1) if some != 0 else np.uint64(0)
+    for t in range(found):
+        stamp[np.uint64(touched[t])] = this
+    return np.int64(found)
 
 
 @inner
@@ -220,65 +239,139 @@ def finish(
         mass: popularity of each slot, of `total`, float64 [S].
         base: of `coefficients`.
     """
-    stale, factor, column_sum = c.stale, c.column_factor, c.column_sum
-    scale = np.float32(r.popularity * r.shrinkage / total) if total > 0.0 else np.float32(0.0)
-    b0, b1, b2, b3 = base[0], base[1], base[2], base[3]
-    b4, b5, b6, b7 = base[4], base[5], base[6], base[7]
-    for t in range(n):
-        slot = slots[t]
-        if stale[slot]:
-            for lane in r.lanes:
-                power = r.column_power[lane]
-                column = column_sum[slot, r.matrix[lane]] + r.shrinkage
-                factor[slot, lane] = column**-power if power > 0.0 else 1.0
-            factor[slot, SLIM] = 1.0
-            stale[slot] = 0
-        if stamp[slot] != mark:
-            stamp[slot] = mark
+    _renew(c, r, slots, n)
+    scale = _back_off(r, total)
+    b = (base[0], base[1], base[2], base[3], base[4], base[5], base[6], base[7])
+    this = np.int32(mark)
+    for t in range(np.uint64(n)):
+        slot = np.uint64(slots[t])
+        if stamp[slot] != this:
+            stamp[slot] = this
             for lane in range(LANES):
                 sums[slot, lane] = 0.0
-        back = scale * np.float32(mass[slot])
-        # all loads before all stores: then eight lanes are one instruction
-        s0, s1, s2, s3 = sums[slot, 0], sums[slot, 1], sums[slot, 2], sums[slot, 3]
-        s4, s5, s6, s7 = sums[slot, 4], sums[slot, 5], sums[slot, 6], sums[slot, 7]
-        f0, f1, f2, f3 = factor[slot, 0], factor[slot, 1], factor[slot, 2], factor[slot, 3]
-        f4, f5, f6, f7 = factor[slot, 4], factor[slot, 5], factor[slot, 6], factor[slot, 7]
-        sums[slot, 0] = (s0 + back * b0) * f0
-        sums[slot, 1] = (s1 + back * b1) * f1
-        sums[slot, 2] = (s2 + back * b2) * f2
-        sums[slot, 3] = (s3 + back * b3) * f3
-        sums[slot, 4] = (s4 + back * b4) * f4
-        sums[slot, 5] = (s5 + back * b5) * f5
-        sums[slot, 6] = (s6 + back * b6) * f6
-        sums[slot, 7] = (s7 + back * b7) * f7
+        _finish_one(c, slot, scale * np.float32(mass[slot]), b, sums)
+
+
+@inner
+def finish_and_choose(
+    c: Covisit,
+    r: Readings,
+    slots: I32,
+    n: int,
+    mass: F64,
+    total: float,
+    base: F32,
+    sums: F32,
+    blocked: I32,
+    mark: int,
+    available: Bool,
+    allowed: I32,
+    shares: F32,
+) -> int:
+    """`finish` for `n` items that have sums; of those that may be shown, the shares of all readings together.
+
+    Args:
+        blocked: [S] of `mark` for what may not be shown, and so may nothing that is not `available` [S].
+        allowed: filled with those that may; shares: with their shares, added up.
+
+    Returns:
+        How many those are.
+    """
+    _renew(c, r, slots, n)
+    scale = _back_off(r, total)
+    b = (base[0], base[1], base[2], base[3], base[4], base[5], base[6], base[7])
+    this, found = np.int32(mark), np.uint64(0)
+    t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = np.float32(0.0)
+    for t in range(np.uint64(n)):
+        slot = np.uint64(slots[t])
+        s0, s1, s2, s3, s4, s5, s6, s7 = _finish_one(c, slot, scale * np.float32(mass[slot]), b, sums)
+        if blocked[slot] != this and available[slot] != 0:
+            allowed[found] = slot
+            found += np.uint64(1)
+            t0, t1, t2, t3 = t0 + s0, t1 + s1, t2 + s2, t3 + s3
+            t4, t5, t6, t7 = t4 + s4, t5 + s5, t6 + s6, t7 + s7
+    t0, t1, t2, t3 = _inverse(t0), _inverse(t1), _inverse(t2), np.float32(0.0)  # SLIM's lane is no reading
+    t4, t5, t6, t7 = _inverse(t4), _inverse(t5), _inverse(t6), _inverse(t7)
+    for i in range(found):
+        slot = np.uint64(allowed[i])
+        shares[i] = (
+            (sums[slot, 0] * t0 + sums[slot, 4] * t4) + (sums[slot, 2] * t2 + sums[slot, 6] * t6)
+        ) + ((sums[slot, 1] * t1 + sums[slot, 5] * t5) + (sums[slot, 3] * t3 + sums[slot, 7] * t7))
+    return np.int64(found)
+
+
+@inner
+def _inverse(total: np.float32) -> np.float32:
+    return np.float32(1.0) / total if total > 0.0 else np.float32(0.0)
+
+
+@inner
+def _back_off(r: Readings, total: float) -> np.float32:
+    return np.float32(r.popularity * r.shrinkage / total) if total > 0.0 else np.float32(0.0)
+
+
+@inner(here=True)
+def _finish_one(
+    c: Covisit, slot: np.uint64, back: np.float32, base: tuple[np.float32, ...], sums: F32
+) -> tuple[np.float32, ...]:
+    """One item's readings. All loads come before all stores: then eight lanes are one instruction."""
+    f = c.column_factor
+    s0, s1, s2, s3 = sums[slot, 0], sums[slot, 1], sums[slot, 2], sums[slot, 3]
+    s4, s5, s6, s7 = sums[slot, 4], sums[slot, 5], sums[slot, 6], sums[slot, 7]
+    f0, f1, f2, f3 = f[slot, 0], f[slot, 1], f[slot, 2], f[slot, 3]
+    f4, f5, f6, f7 = f[slot, 4], f[slot, 5], f[slot, 6], f[slot, 7]
+    s0, s1, s2, s3 = (
+        (s0 + back * base[0]) * f0,
+        (s1 + back * base[1]) * f1,
+        (s2 + back * base[2]) * f2,
+        (s3 + back * base[3]) * f3,
+    )
+    s4, s5, s6, s7 = (
+        (s4 + back * base[4]) * f4,
+        (s5 + back * base[5]) * f5,
+        (s6 + back * base[6]) * f6,
+        (s7 + back * base[7]) * f7,
+    )
+    sums[slot, 0], sums[slot, 1], sums[slot, 2], sums[slot, 3] = s0, s1, s2, s3
+    sums[slot, 4], sums[slot, 5], sums[slot, 6], sums[slot, 7] = s4, s5, s6, s7
+    return s0, s1, s2, s3, s4, s5, s6, s7
+
+
+@inner
+def _renew(c: Covisit, r: Readings, slots: I32, n: int) -> None:
+    """Compute the column factors of `n` items anew where they are stale."""
+    for t in range(np.uint64(n)):
+        slot = np.uint64(slots[t])
+        if c.stale[slot] == 0:
+            continue
+        first, second = _log(c.column_sum[slot, 0] + r.shrinkage), _log(c.column_sum[slot, 1] + r.shrinkage)
+        for lane in r.lanes:
+            c.column_factor[slot, lane] = _power(first if lane < HALF else second, r.column_power[lane])
+        c.column_factor[slot, SLIM] = 1.0
+        c.stale[slot] = 0
 
 
 @inner
 def strongest(
-    c: Covisit, r: Readings, history: I32, n: int, items: I32, count: int, coefficient: F32,
-    listed: U8, strength: F32, out: I32,
+    c: Covisit, r: Readings, history: I32, n: int, items: I32, count: int, coefficient: F32, strength: F32, out: I32
 ) -> None:  # fmt: skip
     """Fill `out` with the position in the history of the item that speaks loudest for each item; -1 where none does.
 
-    A row is read from end to end, once for all items: that is a quarter of the time that looking each of them up takes.
-
     Args:
-        items: slots, `count` of them, at most 255.
-        listed: by slot + 1, 0 everywhere, and so again afterwards; strength: scratch.
+        items: slots, `count` of them.
+        strength: scratch.
     """
     for j in range(count):
-        listed[items[j] + 1] = j + 1
         strength[j], out[j] = 0.0, -1
     for k in range(min(n, r.any_items)):
         row = history[k]
         if row < 0:
             continue
-        one, two = coefficient[k, 0], coefficient[k, HALF]
-        for p in range(np.uint64(c.at[row]), np.uint64(c.at[row] + c.n[row])):
-            place = listed[np.uint32(c.keys[p] + 1)]  # what is gone (-1) is in the first cell
-            if place != 0:
+        one, two, start = coefficient[k, 0], coefficient[k, HALF], c.at[row]
+        for j in range(count):
+            place = find(c, row, items[j])
+            if place >= 0:
+                p = np.uint64(start + place)
                 value = one * c.first[p] + two * c.second[p]
-                if value > strength[place - 1]:
-                    strength[place - 1], out[place - 1] = value, k
-    for j in range(count):
-        listed[items[j] + 1] = 0
+                if value > strength[j]:
+                    strength[j], out[j] = value, k

@@ -135,7 +135,7 @@ def rescale(mass: F64) -> None:
         mass[j] = value if value > TINY else 0.0
 
 
-@kernel
+@kernel(allocates=True)
 def find_top(pop: Popularity, slots: int) -> None:
     """Find the most popular items of each half-life anew, as after an eviction."""
     for p in range(len(pop.total)):

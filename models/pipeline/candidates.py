@@ -12,6 +12,7 @@ import numpy as np
 
 from models.base import F32, I32, I64, U8
 from models.kernels import inner
+from models.logarithms import Logarithms, new_logarithms
 from models.online import asymmetric_mf, blend, covisit_readings, slim
 from models.online.blend import BlendScratch
 from models.online.covisit import LANES
@@ -42,10 +43,12 @@ class Scratch(NamedTuple):
     values: F32
     heap: I32  # [candidates]
     heap_score: F32
+    maxima: F32  # [GROUPS candidates]
     taken: I32  # [candidates] the best of those looked at
     slots: I32  # [C]
     features: F32  # [C, F]
     scores: F32  # [C]
+    logarithms: Logarithms  # [C]
     blend: BlendScratch
     user: F32  # [d] of asymmetric MF
     user_gradient: F32
@@ -83,8 +86,10 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         history=np.zeros(50, np.int32), coefficient=np.zeros((50, LANES), np.float32),
         base=np.zeros(LANES, np.float32), allowed=np.zeros(slots, np.int32), values=np.zeros(slots, np.float32),
         heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
+        maxima=np.zeros(selection.GROUPS * most, np.float32),
         taken=np.zeros(most, np.int32), slots=np.zeros(c, np.int32),
         features=np.zeros((c, features), np.float32), scores=np.zeros(c, np.float32),
+        logarithms=new_logarithms(c),
         blend=blend.new_scratch(c, features, fixed.blend_hidden), user=np.zeros(factors, np.float32),
         user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
         logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64),
@@ -124,38 +129,8 @@ def products(
 
 
 @inner
-def _best_by_readings(x: Scratch, items: ItemColumns, touched: int, mark: int, k: int) -> int:
-    """Fill `x.taken` with the k allowed items of `x.touched` that have the largest shares of all readings together."""
-    available, blocked, allowed, values, sums = items.available, x.blocked, x.allowed, x.values, x.sums.of
-    n = 0
-    t0 = t1 = t2 = t4 = t5 = t6 = t7 = np.float32(0.0)
-    for t in range(touched):
-        slot = x.touched[t]
-        if blocked[slot] == mark or available[slot] == 0:
-            continue
-        allowed[n] = slot
-        n += 1
-        s = sums[slot]
-        t0, t1, t2 = t0 + s[0], t1 + s[1], t2 + s[2]  # lane 3 is no reading
-        t4, t5, t6, t7 = t4 + s[4], t5 + s[5], t6 + s[6], t7 + s[7]
-    t0, t1, t2 = _inverse(t0), _inverse(t1), _inverse(t2)
-    t4, t5, t6, t7 = _inverse(t4), _inverse(t5), _inverse(t6), _inverse(t7)
-    for i in range(n):
-        s = sums[allowed[i]]
-        values[i] = ((s[0] * t0 + s[4] * t4) + (s[2] * t2 + s[6] * t6)) + (
-            (s[1] * t1 + s[5] * t5) + s[7] * t7
-        )
-    return _best(x, items, n, k)
-
-
-@inner
 def _best(x: Scratch, items: ItemColumns, n: int, k: int) -> int:
-    return selection.best(x.allowed, x.values, n, items.order, k, x.heap, x.heap_score, x.taken)
-
-
-@inner
-def _inverse(total: np.float32) -> np.float32:
-    return np.float32(1.0) / total if total > 0.0 else np.float32(0.0)
+    return selection.best(x.allowed, x.values, n, items.order, k, x.heap, x.heap_score, x.maxima, x.taken)
 
 
 @inner
@@ -222,8 +197,10 @@ def retrieve(
         state.covisit, r, x.history, n, x.coefficient, x.sums, slots, x.stamp, mark, x.touched
     )
     mass, total = pop.mass[:, fixed.plain], pop.total[fixed.plain]
-    covisit_readings.finish(state.covisit, r, x.touched, touched, mass, total, x.base, sums, x.stamp, mark)
-    count = _choose(x, _best_by_readings(x, items, touched, mark, fixed.candidates), 0, mark)
+    found = covisit_readings.finish_and_choose(
+        state.covisit, r, x.touched, touched, mass, total, x.base, sums, blocked, mark, available, x.allowed, x.values
+    )  # fmt: skip
+    count = _choose(x, _best(x, items, found, fixed.candidates), 0, mark)
     for p in range(len(pop.total)):
         count = _popular(x, items, pop.top[p], fixed.popular, count, mark)
     if scenario > 0:

@@ -146,7 +146,7 @@ def baseline_lists(
         item_numbers(items.number, best, filled, out[readings + lives + 2 * source])
 
 
-@inner
+@inner(allocates=True)
 def measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) -> None:
     """Coverage, novelty (-log2 of the popularity share) and distance (1 - cosine of output vectors)."""
     total = state.popularity.total[fixed.plain]

@@ -12,6 +12,7 @@ import numpy as np
 
 from models.base import F32
 from models.kernels import inner
+from models.logarithms import TINIEST, Logarithms, logarithms
 from models.online import asymmetric_mf, popularity
 from models.online.covisit import SLIM
 from models.pipeline.candidates import Reranked, Scratch
@@ -20,7 +21,7 @@ from models.state.learned import State
 
 
 @inner
-def _log_shares(features: F32, n: int, f: int, floor: float) -> None:
+def _log_shares(features: F32, n: int, f: int, floor: float, c: Logarithms) -> None:
     """Turn column `f` from masses into centred logarithms of shares, none below `floor`."""
     total = 0.0
     for j in range(n):
@@ -29,15 +30,16 @@ def _log_shares(features: F32, n: int, f: int, floor: float) -> None:
         for j in range(n):
             features[j, f] = 0.0
         return
-    scale, low = np.float32(1.0 / total), np.float32(floor)
+    scale, low = np.float32(1.0 / total), max(np.float32(floor), TINIEST)
+    for j in range(np.uint64(n)):
+        c.value[j] = max(features[j, f] * scale, low)
+    logarithms(c, n)
     mean = 0.0
     for j in range(n):
-        value = math.log(max(features[j, f] * scale, low))
-        features[j, f] = value
-        mean += value
+        mean += c.value[j]
     middle = np.float32(mean / n)
-    for j in range(n):
-        features[j, f] -= middle
+    for j in range(np.uint64(n)):
+        features[j, f] = c.value[j] - middle
 
 
 @inner
@@ -81,7 +83,7 @@ def describe(
                 state.popularity, p, state.here, column, here, slot
             )
     for f in range(readings + lives):
-        _log_shares(x.features, count, f, fixed.floor)
+        _log_shares(x.features, count, f, fixed.floor, x.logarithms)
     f = readings + lives
     length = asymmetric_mf.user_vector(state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user)
     for j in range(count):

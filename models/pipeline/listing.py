@@ -141,9 +141,9 @@ def make_list(
         filled, explored = explore(x, items, fixed, slots, slot_of, history, n, mark, filled, stream)
     item_numbers(items.number, x.best, filled, users.served[u])
     if in_sample and not frozen.on:
-        users.served_frozen[u, :] = users.served[u]
+        item_numbers(items.number, x.best, filled, users.served_frozen[u])
     measure_list(t, state, fixed, x, filled)
-    out.items[row, :] = users.served[u]
+    item_numbers(items.number, x.best, filled, out.items[row])
     if not explain:
         return
     for j in range(count):
@@ -151,7 +151,7 @@ def make_list(
         x.dense[x.slots[j]] = j
     sources = transformer + 1
     covisit_readings.strongest(
-        state.covisit, fixed.readings, x.history, n, x.best, filled - explored, x.coefficient, x.listed,
+        state.covisit, fixed.readings, x.history, n, x.best, filled - explored, x.coefficient,
         x.strength, x.cause,
     )  # fmt: skip
     for j in range(fixed.k):

@@ -52,7 +52,7 @@ def _is_cached(known: Known, cached: Cached, slot: int) -> bool:
     )
 
 
-@kernel
+@kernel(allocates=True)
 def survey(
     known: Known,
     cached: Cached,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,29 @@ def _inverse(x: Any) -> Any:
     return 1.0 / x
 
 
+@kernel
+def _makes_one(n: Any) -> Any:
+    return len(np.zeros(n))
+
+
+@kernel(allocates=True)
+def _makes_one_and_says_so(n: Any) -> Any:
+    return np.zeros(n)
+
+
+@inner(here=True)
+def _first(row: Any) -> Any:
+    return row[0]
+
+
+@kernel
+def _firsts(rows: Any) -> Any:
+    total = 0.0
+    for row in range(len(rows)):
+        total += _first(rows[row])
+    return total
+
+
 def test_a_kernel_can_be_called_and_calls_inner_functions() -> None:
     assert _four_times(1.5) == 6.0
 
@@ -38,6 +62,20 @@ def test_a_kernel_can_be_called_and_calls_inner_functions() -> None:
 def test_what_is_compiled_releases_the_interpreter_and_sums_in_the_order_written(function: Any) -> None:
     assert function.targetoptions["nogil"]
     assert not function.targetoptions.get("fastmath")
+
+
+def test_who_makes_arrays_must_say_so() -> None:
+    with pytest.raises(numba.NumbaError):
+        _makes_one(3)
+    assert _makes_one_and_says_so(3).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_rows_that_kernels_look_at_are_still_the_callers() -> None:
+    rows = np.arange(6.0).reshape(3, 2)
+    before = sys.getrefcount(rows)
+    assert _firsts(rows) == 6.0
+    assert sys.getrefcount(rows) == before
+    assert rows.tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
 
 
 def test_a_division_by_zero_is_numpy_s() -> None:

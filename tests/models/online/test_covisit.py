@@ -45,19 +45,18 @@ def forget(c: Any, gone: Any) -> Any:
 
 @kernel
 def strongest_kernel(
-    c: Any, r: Any, history: Any, n: Any, items: Any, coefficient: Any, listed: Any, strength: Any, out: Any
+    c: Any, r: Any, history: Any, n: Any, items: Any, coefficient: Any, strength: Any, out: Any
 ) -> Any:
-    covisit_readings.strongest(c, r, history, n, items, len(items), coefficient, listed, strength, out)
+    covisit_readings.strongest(c, r, history, n, items, len(items), coefficient, strength, out)
 
 
 def strongest(matrix: Matrix, history: Any, n: int, items: list[int]) -> list[int]:
     """Position in the history of the loudest item for each of `items`."""
-    listed, out = np.zeros(1 + matrix.in_use, np.uint8), np.zeros(len(items), np.int32)
+    out = np.zeros(len(items), np.int32)
     strongest_kernel(
-        matrix.c, matrix.r, history, n, np.array(items, np.int32), matrix.coefficient, listed,
+        matrix.c, matrix.r, history, n, np.array(items, np.int32), matrix.coefficient,
         np.ones(len(items), np.float32), out,
     )  # fmt: skip
-    assert not listed.any()
     return out.tolist()
 
 
