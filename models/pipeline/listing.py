@@ -72,7 +72,8 @@ def make_list(
     out: Output,
     event: int,
     stream: U64,
-) -> None:
+) -> int:
+    """Make one list; how many candidates it had, which stay in the scratch with their features."""
     items, t = state.items, state.totals
     x.mark[0] += 1
     mark = x.mark[0]
@@ -145,7 +146,7 @@ def make_list(
     measure_list(t, state, fixed, x, filled)
     item_numbers(items.number, x.best, filled, out.items[row])
     if not explain:
-        return
+        return count
     for j in range(count):
         total += math.exp(x.scores[j] - top)
         x.dense[x.slots[j]] = j
@@ -175,3 +176,4 @@ def make_list(
             continue  # it is popular, whatever the user had
         if x.cause[j] >= 0:
             out.because[row, j] = history[x.cause[j]]
+    return count

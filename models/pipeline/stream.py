@@ -73,16 +73,22 @@ def _teach_blend(
     seen_n: int,
     vector: F32,
     reranked: Reranked,
+    listed: int,
 ) -> None:
-    """One step of the blend and of SLIM, from what the sources say of this user's candidates at this moment."""
-    x.mark[0] += 1
-    mark = x.mark[0]
-    policy.block_seen(
-        x.blocked, mark, slot_of, seen, users.seen_at[u], users.seen_class[u], seen_n, fixed.seen
-    )
+    """One step of the blend and of SLIM, from what the sources say of this user's candidates at this moment.
+
+    `listed`: candidates of the list that this very moment's state gave the user, still in the scratch; -1 for none.
+    """
+    if listed < 0:
+        x.mark[0] += 1
+        policy.block_seen(
+            x.blocked, x.mark[0], slot_of, seen, users.seen_at[u], users.seen_class[u], seen_n, fixed.seen
+        )
+    mark, count = x.mark[0], listed
     if not policy.allowed(x.blocked, mark, state.items.available, slot):
         return
-    count, _ = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark, scenario)
+    if listed < 0:
+        count, _ = retrieve(state, fixed, x, slots, slot_of, history, n, vector, reranked, mark, scenario)
     target = -1
     for j in range(count):
         if x.slots[j] == slot:
@@ -90,8 +96,9 @@ def _teach_blend(
             break
     if target < 0:
         return
-    clock = int(state.totals[totals.ACCEPTED])
-    describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock, scenario)
+    if listed < 0:
+        clock = int(state.totals[totals.ACCEPTED])
+        describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock, scenario)
     row = blend.situate(state.blend, events, gap, x.blend)
     blend.score(state.blend, x.blend, x.features, count, x.scores)
     if blend.learn(state.blend, row, x.blend, x.features, x.scores, count, target, fixed.blend):
@@ -101,6 +108,22 @@ def _teach_blend(
                 state.covisit, fixed.covisit, x.history, n, x.slots, x.scores, count, x.listed, x.taught, x.step,
                 state.items.dirty, ROW,
             )  # fmt: skip
+
+
+@inner
+def _same_moment(c: Columns, e: int, later: int) -> bool:
+    """Whether the user before event `later` is the user after event `e`, to the last bit of what a list depends on."""
+    h = c.history
+    n, same = h.a_n[e], c.user[e] == c.user[later]
+    same = same and n == h.b_n[later] and h.a_gap[e] == h.b_gap[later] and h.a_seen[e] == h.b_seen[later]
+    same = same and h.a_scenario[e] == h.b_scenario[later] and h.events[e] + 1 == h.events[later]
+    if not same:
+        return False
+    for k in range(n):
+        same = same and h.a_items[e, k] == h.b_items[later, k]
+    for f in range(c.after.shape[1]):
+        same = same and c.after[e, f] == c.before[later, f]
+    return same
 
 
 @part
@@ -183,6 +206,7 @@ def run(
     `ranking_apart`: asymmetric MF learns elsewhere (`models.pipeline.ranking_apart`), so that no list can be made.
     """
     t = state.totals
+    listed, at = -1, 0  # candidates in the scratch of the list after event `at`, as long as nothing was learned since
     for e in range(start, len(c.user)):
         if len(state.covisit.keys) - state.covisit.header[0] < room_needed:
             return e
@@ -209,7 +233,9 @@ def run(
                     state, fixed, x, users, seen, slot_of, slots, u, slot, c.history.events[e],
                     c.history.b_items[e], c.history.b_n[e], c.history.b_gap[e], c.history.b_scenario[e],
                     c.history.b_seen[e], c.before[e], reranked,
+                    listed if listed >= 0 and _same_moment(c, at, e) else -1,
                 )  # fmt: skip
+        listed = -1
         slots = max(slots, slot + 1)
         t[totals.SLOTS_USED] = slots
         _learn(state, fixed, x, users, c, e, slot, slot_of, slots, stream, ranking_apart)
@@ -218,12 +244,13 @@ def run(
         # revision, and what is newer a higher one.
         users.revision[u] += 1
         if c.list_at[e]:
-            make_list(
+            count = make_list(
                 state, fixed, x, users, seen, slot_of, slots, u, c.history.events[e] + 1,
                 c.history.a_items[e], c.history.a_n[e], c.history.a_gap[e], c.history.a_scenario[e],
                 c.history.a_seen[e], c.after[e], c.frozen_after[e], c.in_sample[e], reranked, frozen,
                 baselines, explain, out, e, stream,
             )  # fmt: skip
+            listed, at = -1 if fixed.repeats or fixed.explored > 0 else count, e
     return len(c.user)
 
 

@@ -118,6 +118,19 @@ class TestCutting:
     def test_gives_the_same_bytes_and_lists(self, size: int) -> None:
         assert self.outcome(size) == self.outcome(len(self.EVENTS))
 
+    @pytest.mark.parametrize("policy", [{}, {"repeats": True}, {"exploration": 3}])
+    def test_a_user_s_events_in_a_row_teach_what_they_teach_one_by_one(self, policy: dict[str, Any]) -> None:
+        """In a row, the candidates of the list before an event serve its lesson, too."""
+        events, settings = traffic(300, users=2, items=200), ModelSettings(policy=PolicySettings(**policy))
+        stores, lists = (Store(), Store()), []
+        for store, size in zip(stores, (1, len(events)), strict=True):
+            recommender = Recommender(settings, weights=WEIGHTS, seed=1)
+            lists.append(feed(recommender, events, size=size))
+            assert recommender.metrics()["blend_steps"] > 20
+            store.commit(recommender)
+        assert stores[0] == stores[1]
+        assert lists[0] == lists[1]
+
     def test_making_no_lists_leaves_the_item_rows_as_they_are(self) -> None:
         recommender, store = new(), Store()
         feed(recommender, self.EVENTS, lists=False)
