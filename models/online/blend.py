@@ -132,31 +132,33 @@ def score(b: Blend, x: BlendScratch, features: F32, n: int, scores: F32) -> None
     """Fill `scores` [n] from `features` [n, F], in the situation that `situate` set; and `x.units`."""
     hidden, bias = b.hidden, x.bias
     count, width = np.uint64(features.shape[1]), np.uint64(len(b.out))
-    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
-    whole = width - width % np.uint64(4)
+    u, whole = np.uint64, width - width % np.uint64(8)
     for j in range(np.uint64(n)):
         total = np.float32(0.0)
         for f in range(count):
             total += x.weights[f] * features[j, f]
             x.near[f] = min(max(features[j, f], -LIMIT), LIMIT)
-        h = np.uint64(0)
-        while h < whole:  # four sums side by side, which stay in one register
-            u0, u1, u2, u3 = bias[h], bias[h + one], bias[h + two], bias[h + three]
+        h = u(0)
+        while h < whole:  # eight sums side by side, which stay in one register
+            s0, s1, s2, s3 = bias[h], bias[h + u(1)], bias[h + u(2)], bias[h + u(3)]
+            s4, s5, s6, s7 = bias[h + u(4)], bias[h + u(5)], bias[h + u(6)], bias[h + u(7)]
             for f in range(count):
-                value = x.near[f]
-                u0 += value * hidden[f, h]
-                u1 += value * hidden[f, h + one]
-                u2 += value * hidden[f, h + two]
-                u3 += value * hidden[f, h + three]
-            x.units[j, h], x.units[j, h + one] = max(u0, ZERO), max(u1, ZERO)
-            x.units[j, h + two], x.units[j, h + three] = max(u2, ZERO), max(u3, ZERO)
-            h += np.uint64(4)
+                v = x.near[f]
+                s0, s1 = s0 + v * hidden[f, h], s1 + v * hidden[f, h + u(1)]
+                s2, s3 = s2 + v * hidden[f, h + u(2)], s3 + v * hidden[f, h + u(3)]
+                s4, s5 = s4 + v * hidden[f, h + u(4)], s5 + v * hidden[f, h + u(5)]
+                s6, s7 = s6 + v * hidden[f, h + u(6)], s7 + v * hidden[f, h + u(7)]
+            x.units[j, h], x.units[j, h + u(1)] = max(s0, ZERO), max(s1, ZERO)
+            x.units[j, h + u(2)], x.units[j, h + u(3)] = max(s2, ZERO), max(s3, ZERO)
+            x.units[j, h + u(4)], x.units[j, h + u(5)] = max(s4, ZERO), max(s5, ZERO)
+            x.units[j, h + u(6)], x.units[j, h + u(7)] = max(s6, ZERO), max(s7, ZERO)
+            h += u(8)
         while h < width:
-            u0 = bias[h]
+            s0 = bias[h]
             for f in range(count):
-                u0 += x.near[f] * hidden[f, h]
-            x.units[j, h] = max(u0, ZERO)
-            h += one
+                s0 += x.near[f] * hidden[f, h]
+            x.units[j, h] = max(s0, ZERO)
+            h += u(1)
         scores[j] = total + dot(x.units[j], b.out)
 
 

@@ -183,7 +183,7 @@ def find(c: Covisit, slot: int, key: int) -> int:
         if p == 65535:
             return -1
         if c.keys[at + np.uint64(p)] == key:
-            return np.int64(p)
+            return int(np.int64(p))
         cell = (cell + np.uint64(1)) & last
 
 

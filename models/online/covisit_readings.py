@@ -153,7 +153,7 @@ def _touched(words: I64, slots: int, stamp: I32, mark: int, touched: I32) -> int
         found += np.uint64(1) if some != 0 else np.uint64(0)
     for t in range(found):
         stamp[np.uint64(touched[t])] = this
-    return np.int64(found)
+    return int(np.int64(found))
 
 
 @inner
@@ -297,7 +297,7 @@ def finish_and_choose(
         shares[i] = (
             (sums[slot, 0] * t0 + sums[slot, 4] * t4) + (sums[slot, 2] * t2 + sums[slot, 6] * t6)
         ) + ((sums[slot, 1] * t1 + sums[slot, 5] * t5) + (sums[slot, 3] * t3 + sums[slot, 7] * t7))
-    return np.int64(found)
+    return int(np.int64(found))
 
 
 @inner
@@ -372,6 +372,10 @@ def strongest(
             place = find(c, row, items[j])
             if place >= 0:
                 p = np.uint64(start + place)
-                value = one * c.first[p] + two * c.second[p]
+                value = one * c.first[p]
+                if (
+                    k < r.second_items
+                ):  # else its coefficient is 0, and looking the weight up takes longer than it
+                    value += two * c.second[p]
                 if value > strength[j]:
                     strength[j], out[j] = value, k

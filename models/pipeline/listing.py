@@ -146,7 +146,7 @@ def make_list(
     measure_list(t, state, fixed, x, filled)
     item_numbers(items.number, x.best, filled, out.items[row])
     if not explain:
-        return count
+        return int(count)
     for j in range(count):
         total += math.exp(x.scores[j] - top)
         x.dense[x.slots[j]] = j
@@ -176,4 +176,4 @@ def make_list(
             continue  # it is popular, whatever the user had
         if x.cause[j] >= 0:
             out.because[row, j] = history[x.cause[j]]
-    return count
+    return int(count)

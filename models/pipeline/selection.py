@@ -74,7 +74,7 @@ def kth_highest(values: F32, n: int, k: int, heap: F32) -> Any:
 
 
 @inner
-def _reached(values: F32, n: int, k: int, maxima: F32) -> np.float32:
+def _reached(values: F32, n: int, k: int, maxima: F32) -> Any:
     """A bound that at least k of the first n values reach, and few more; n >= GROUPS k. `maxima` [GROUPS k] is scratch.
 
     Of GROUPS k groups of values each has its maximum, and k of those that are not below the bound are enough. It is
@@ -121,7 +121,7 @@ def best(
         for i in range(np.uint64(n)):
             slots[reach], values[reach] = slots[i], values[i]
             reach += np.uint64(1) if values[i] >= bound else np.uint64(0)
-        n = np.int64(reach)
+        n = int(np.int64(reach))
     if n <= k:
         for i in range(n):
             out[i] = slots[i]

@@ -206,7 +206,10 @@ def run(
     `ranking_apart`: asymmetric MF learns elsewhere (`models.pipeline.ranking_apart`), so that no list can be made.
     """
     t = state.totals
-    listed, at = -1, 0  # candidates in the scratch of the list after event `at`, as long as nothing was learned since
+    listed, at = (
+        -1,
+        0,
+    )  # candidates that the list after event `at` left in the scratch, until anything is learned
     for e in range(start, len(c.user)):
         if len(state.covisit.keys) - state.covisit.header[0] < room_needed:
             return e
