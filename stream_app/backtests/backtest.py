@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,7 +113,7 @@ class Backtest:
         self.n = len(dataset) if limit is None else min(limit, len(dataset))
         self.baselines = baselines
         self.recommender = new_recommender(settings, seed=seed, baselines=baselines)
-        self.process = self.recommender.process
+        self.process = partial(self.recommender.process, because=False)  # nobody looks at reasons here
         self.batches = DatasetBatches(dataset, settings, self.recommender)
         self.refresher: InlineRefresher | None = None
         if transformer and settings.models.transformer.enabled:
