@@ -108,7 +108,7 @@ def _add(cache: F64, vector: F32, weight: float) -> None:
             cache[f, g] += weight * vector[f] * vector[g]
 
 
-@inner
+@inner(allocates=True)
 def _solve_user(
     u: int, p: F32, q: F32, c: F32, start: I64, held: I64, items: I32, weight: F32, s_q: F64, l2: float
 ) -> None:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F64, I32, I64, Bool
+from models.base import F64, I32, I64, U8, U64
 from models.kernels import inner, kernel, part
+from models.pipeline import selection
 
 RESCALE_HALF_LIVES = 512
 TINY = 2.0**-500
@@ -149,41 +150,22 @@ def find_top(pop: Popularity, slots: int) -> None:
 
 @inner
 def exact_top(
-    pop: Popularity, p: int, slots: int, blocked: I32, mark: int, order: I64, available: Bool, out: I32
-) -> None:
-    """Fill `out` with the most popular items of a half-life that are not blocked, best first; -1 fills.
+    pop: Popularity, p: int, slots: int, blocked: I32, mark: int, order: U64, available: U8, out: I32, mass_of: F64
+) -> int:  # fmt: skip
+    """Fill `out` with the most popular items of a half-life that are not blocked, best first; how many they are.
 
-    Beyond the stored top every item is looked at, which happens to users who had nearly all of it.
+    Beyond the stored top every item is looked at, which happens to users who had nearly all of it. Ties go to the lower
+    item id; `mass_of` [k] is filled with the masses.
     """
-    k = len(out)
-    out[:] = -1
-    filled = 0
+    mass, filled, k = pop.mass[:, p], 0, len(out)
     for j in range(TOP):
         slot = pop.top[p, j]
-        if slot < 0 or filled == k:
-            break
-        if blocked[slot] != mark and available[slot]:
-            out[filled] = slot
-            filled += 1
-    if filled == k:
-        return
+        if slot < 0 or mass[slot] <= 0.0 or (filled == k and mass[slot] < mass_of[k - 1]):
+            return filled
+        if blocked[slot] != mark and available[slot] != 0:
+            filled = selection.offer(out, mass_of, filled, slot, mass[slot], order)
     filled = 0
-    out[:] = -1
     for slot in range(slots):
-        if blocked[slot] == mark or not available[slot]:
-            continue
-        mass = pop.mass[slot, p]
-        if mass <= 0.0:
-            continue
-        at = filled if filled < k else k
-        while at > 0:
-            other = out[at - 1]
-            better = mass > pop.mass[other, p] or (mass == pop.mass[other, p] and order[slot] < order[other])
-            if not better:
-                break
-            if at < k:
-                out[at] = other
-            at -= 1
-        if at < k:
-            out[at] = slot
-            filled = min(filled + 1, k)
+        if mass[slot] > 0.0 and blocked[slot] != mark and available[slot] != 0:
+            filled = selection.offer(out, mass_of, filled, slot, mass[slot], order)
+    return filled

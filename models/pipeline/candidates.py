@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F32, I32, I64, U8
+from models.base import F32, F64, I32, I64, U8
 from models.kernels import inner
 from models.logarithms import Logarithms, new_logarithms
 from models.online import asymmetric_mf, blend, covisit_readings, slim
@@ -57,6 +57,7 @@ class Scratch(NamedTuple):
     probe: I64  # [2, 100] of the co-visitation
     best: I32  # [k]
     best_score: F32
+    best_mass: F64  # [k]
     listed: U8  # [1 + S] 0 but while some items are looked for in rows
     strength: F32  # [k]
     cause: I32  # [k]
@@ -94,7 +95,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
         logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64),
         best=np.zeros(fixed.k, np.int32),
-        best_score=np.zeros(fixed.k, np.float32), listed=np.zeros(1 + slots, np.uint8),
+        best_score=np.zeros(fixed.k, np.float32), best_mass=np.zeros(fixed.k), listed=np.zeros(1 + slots, np.uint8),
         strength=np.zeros(fixed.k, np.float32), cause=np.zeros(fixed.k, np.int32),
         taught=np.zeros(slim.MOST, np.int32), step=np.zeros(slim.MOST, np.float32), lesson=np.zeros(1, np.int32),
     )  # fmt: skip
@@ -131,6 +132,17 @@ def products(
 @inner
 def _best(x: Scratch, items: ItemColumns, n: int, k: int) -> int:
     return selection.best(x.allowed, x.values, n, items.order, k, x.heap, x.heap_score, x.maxima, x.taken)
+
+
+@inner
+def sorted_best(x: Scratch, items: ItemColumns, n: int) -> int:
+    """Fill `x.best` with the best of the first n of `x.allowed` by `x.values`, best first; how many they are."""
+    k, filled = len(x.best), 0
+    if n >= 2 * selection.GROUPS * k:
+        n = selection.reach(x.allowed, x.values, n, k, x.maxima)
+    for i in range(n):
+        filled = selection.offer(x.best, x.best_score, filled, x.allowed[i], x.values[i], items.order)
+    return filled
 
 
 @inner

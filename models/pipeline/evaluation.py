@@ -15,7 +15,7 @@ from models.base import F32, F64, I32, U64
 from models.kernels import inner, part
 from models.online import asymmetric_mf, popularity
 from models.pipeline import selection
-from models.pipeline.candidates import NO_ROWS, Reranked, Scratch, products
+from models.pipeline.candidates import NO_ROWS, Reranked, Scratch, products, sorted_best
 from models.pipeline.fixed import Fixed
 from models.state import totals
 from models.state.catalogue import HEAD
@@ -101,49 +101,50 @@ def baseline_lists(
     items = state.items
     readings, lives = len(fixed.readings.lanes), len(state.popularity.total)
     best, best_score = x.best, x.best_score
-    blocked, available = x.blocked, items.available
+    blocked, available, this = x.blocked, items.available, np.int32(mark)
     for q in range(readings):
-        lane = fixed.readings.lanes[q]
-        filled = 0
-        for t in range(touched):
-            slot = x.touched[t]
-            if blocked[slot] != mark and available[slot] != 0:
-                filled = selection.offer(best, best_score, filled, slot, x.sums.of[slot, lane], items.order)
-        item_numbers(items.number, best, filled, out[q])
+        lane, found = np.uint64(fixed.readings.lanes[q]), np.uint64(0)
+        for t in range(np.uint64(touched)):
+            j = np.uint64(x.touched[t])
+            x.allowed[found], x.values[found] = j, x.sums.of[j, lane]
+            found += np.uint64(1) if blocked[j] != this and available[j] != 0 else np.uint64(0)
+        item_numbers(items.number, best, sorted_best(x, items, int(np.int64(found))), out[q])
     column = max(0, scenario - 1)
     trusted = (
         popularity.trust(state.here, column, int(state.totals[totals.ACCEPTED])) if scenario > 0 else 0.0
     )
     for p in range(lives):
-        filled = 0
-        here = trusted if p == fixed.baseline else 0.0
-        for slot in range(slots):
-            mass = popularity.share(state.popularity, p, state.here, column, here, slot)
-            if mass > 0.0 and blocked[slot] != mark and available[slot] != 0:
-                filled = selection.offer(best, best_score, filled, slot, mass, items.order)
+        if p != fixed.baseline or trusted <= 0.0:
+            filled = popularity.exact_top(
+                state.popularity, p, slots, blocked, mark, items.order, available, best, x.best_mass
+            )
+        else:
+            filled = 0
+            for slot in range(slots):
+                share = popularity.share(state.popularity, p, state.here, column, trusted, slot)
+                if share > 0.0 and blocked[slot] != mark and available[slot] != 0:
+                    filled = selection.offer(best, best_score, filled, slot, share, items.order)
         item_numbers(items.number, best, filled, out[readings + p])
-    filled = 0
+    found = np.uint64(0)
     if state.mf_mean[1] > 0.0:
-        for slot in range(slots):
+        for slot in range(np.uint64(slots)):
             # an item that was never rated has a bias of exactly 0
-            if state.mf_bias[slot] != 0.0 and blocked[slot] != mark and available[slot] != 0:
-                value = state.mf_bias[slot] + asymmetric_mf.dot(user_mf, state.mf[slot])
-                filled = selection.offer(best, best_score, filled, slot, value, items.order)
-    item_numbers(items.number, best, filled, out[readings + lives + 1])
+            if state.mf_bias[slot] != 0.0 and blocked[slot] != this and available[slot] != 0:
+                x.allowed[found] = slot
+                x.values[found] = state.mf_bias[slot] + asymmetric_mf.dot(user_mf, state.mf[slot])
+                found += np.uint64(1)
+    item_numbers(items.number, best, sorted_best(x, items, int(np.int64(found))), out[readings + lives + 1])
     for source in range(2):
-        found = 0
+        some = 0
         if source == 0:
             length = asymmetric_mf.user_vector(
                 state.amf, x.history, n, fixed.amf.items, fixed.amf.decay, x.user
             )
             if length > 0.0:
-                found = products(x, items, state.amf.y, state.amf.bias, x.user, NO_ROWS, slots, mark)
+                some = products(x, items, state.amf.y, state.amf.bias, x.user, NO_ROWS, slots, mark)
         elif reranked.on:
-            found = products(x, items, reranked.items, reranked.bias, vector, reranked.row_of, slots, mark)
-        filled = 0
-        for i in range(found):
-            filled = selection.offer(best, best_score, filled, x.allowed[i], x.values[i], items.order)
-        item_numbers(items.number, best, filled, out[readings + lives + 2 * source])
+            some = products(x, items, reranked.items, reranked.bias, vector, reranked.row_of, slots, mark)
+        item_numbers(items.number, best, sorted_best(x, items, some), out[readings + lives + 2 * source])
 
 
 @inner(allocates=True)

@@ -101,11 +101,10 @@ def make_list(
             scenario,
             baselines.lists[u],
         )
-    popularity.exact_top(
-        state.popularity, fixed.baseline, slots, x.blocked, mark, items.order, items.available, x.best
-    )
-    for j in range(fixed.k):
-        users.served_popular[u, j] = items.number[x.best[j]] if x.best[j] >= 0 else -1
+    filled = popularity.exact_top(
+        state.popularity, fixed.baseline, slots, x.blocked, mark, items.order, items.available, x.best, x.best_mass
+    )  # fmt: skip
+    item_numbers(items.number, x.best, filled, users.served_popular[u])
     clock = int(t[totals.ACCEPTED])
     describe(state, fixed, x, count, n, users.mf[u], users.mf_n[u], vector, reranked, clock, scenario)
     blend.situate(state.blend, events, gap, x.blend)

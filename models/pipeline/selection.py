@@ -74,7 +74,7 @@ def kth_highest(values: F32, n: int, k: int, heap: F32) -> Any:
 
 
 @inner
-def _reached(values: F32, n: int, k: int, maxima: F32) -> Any:
+def _bound(values: F32, n: int, k: int, maxima: F32) -> Any:
     """A bound that at least k of the first n values reach, and few more; n >= GROUPS k. `maxima` [GROUPS k] is scratch.
 
     Of GROUPS k groups of values each has its maximum, and k of those that are not below the bound are enough. It is
@@ -94,16 +94,30 @@ def _reached(values: F32, n: int, k: int, maxima: F32) -> Any:
         low, high = min(low, maxima[g]), max(high, maxima[g])
     for _ in range(HALVINGS):
         middle = np.float32(0.5) * (low + high)
-        reach = 0
+        reached = 0
         for g in range(groups):
-            reach += 1 if maxima[g] >= middle else 0
-        if reach >= k:
+            reached += 1 if maxima[g] >= middle else 0
+        if reached >= k:
             low = middle
         else:
             high = middle
-        if k <= reach <= k + k // 8:
+        if k <= reached <= k + k // 8:
             break
     return low
+
+
+@inner
+def reach(slots: I32, values: F32, n: int, k: int, maxima: F32) -> int:
+    """Keep, of the first n (slot, value), those that reach a bound that at least k reach; how many they are.
+
+    They stand as they stood before. n >= GROUPS k; `maxima` [>= GROUPS k] is scratch.
+    """
+    bound = _bound(values, n, k, maxima)
+    kept = np.uint64(0)
+    for i in range(np.uint64(n)):
+        slots[kept], values[kept] = slots[i], values[i]
+        kept += np.uint64(1) if values[i] >= bound else np.uint64(0)
+    return int(np.int64(kept))
 
 
 @inner
@@ -116,12 +130,7 @@ def best(
     `slots` and `values` are left in disorder; `heap`, `heap_score` [>= k] and `maxima` [>= GROUPS k] are scratch.
     """
     if n >= 2 * GROUPS * k:
-        bound = _reached(values, n, k, maxima)
-        reach = np.uint64(0)
-        for i in range(np.uint64(n)):
-            slots[reach], values[reach] = slots[i], values[i]
-            reach += np.uint64(1) if values[i] >= bound else np.uint64(0)
-        n = int(np.int64(reach))
+        n = reach(slots, values, n, k, maxima)
     if n <= k:
         for i in range(n):
             out[i] = slots[i]
