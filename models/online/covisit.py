@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models import selection
 from models.base import F32, F64, I32, I64, U8, U16
 from models.config import CovisitSettings
 from models.kernels import inner, kernel, part
-from models.pipeline import selection
 from models.state import arena
 from models.state.sequences import HISTORY
 

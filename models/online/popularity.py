@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models import selection
 from models.base import F64, I32, I64, U8, U64
 from models.kernels import inner, kernel, part
-from models.pipeline import selection
 
 RESCALE_HALF_LIVES = 512
 TINY = 2.0**-500

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models import selection
 from models.base import F32, F64, I32, I64, U8
 from models.kernels import inner
 from models.logarithms import Logarithms, new_logarithms
@@ -18,7 +19,6 @@ from models.online.blend import BlendScratch
 from models.online.covisit import LANES
 from models.online.covisit_readings import Sums
 from models.online.popularity import TOP
-from models.pipeline import selection
 from models.pipeline.fixed import Fixed
 from models.state.catalogue import ItemColumns
 from models.state.learned import State

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models import selection
 from models.base import F32, F64, I32, U64
 from models.kernels import inner, part
 from models.online import asymmetric_mf, popularity
-from models.pipeline import selection
 from models.pipeline.candidates import NO_ROWS, Reranked, Scratch, products, sorted_best
 from models.pipeline.fixed import Fixed
 from models.state import totals

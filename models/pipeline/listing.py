@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models import selection
 from models.base import F32, I32, I64, U8, U64
 from models.kernels import inner
 from models.online import asymmetric_mf, blend, covisit_readings, popularity
-from models.pipeline import policy, selection
+from models.pipeline import policy
 from models.pipeline.candidates import Reranked, Scratch, retrieve
 from models.pipeline.evaluation import Baselines, baseline_lists, item_numbers, measure_list
 from models.pipeline.exploration import explore

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import selection
 from models.kernels import kernel
-from models.pipeline import selection
 
 SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, -1.0, 7.0]), max_size=40)
 

@@ -1,4 +1,4 @@
-"""The best of many: by a heap or a sorted list.
+"""The best of many: by a bound, a heap or a sorted list.
 
 In: slots with their scores. Out: the slots of the highest scores; ties go to the lower item id. Never allocates.
 """
