@@ -42,8 +42,9 @@ def kernel(function: F | None = None, *, allocates: bool = False) -> Any:
     Never with fast maths: sums whose order the compiler chooses are not the same from one compilation to the next.
 
     Args:
-        allocates: whether it makes arrays. The others are compiled without counting references: whoever calls them
-            holds their arrays, and the counting, which is atomic, took a quarter of the time of a list.
+        allocates: whether it makes arrays, or returns any. The others are compiled without counting references:
+            whoever calls them holds their arrays, and the counting, which is atomic, took a quarter of the time of a
+            list.
     """
     return _decorated(function, allocates, no_cfunc_wrapper=True)
 
@@ -52,6 +53,7 @@ def inner(function: F | None = None, *, allocates: bool = False, here: bool = Fa
     """Compile a function that only kernels call: without the wrapper for Python, which costs most of the time.
 
     Args:
+        allocates: as of `kernel`.
         here: at each place where it is called, for a short one: handing on an array is handing on seven numbers.
     """
     return _decorated(function, allocates, no_cfunc_wrapper=True, no_cpython_wrapper=True, forceinline=here)

@@ -46,7 +46,7 @@ def new_logarithms(most: int) -> Logarithms:
 def logarithms(c: Logarithms, n: int) -> None:
     """Turn the first n of `c.value`, which must be normal positive numbers, into their natural logarithms.
 
-    They are right to 1e-7, or to 1e-7 of themselves where that is more: the polynomial of `logf` in the Cephes library
+    They are right to 1e-7 and 1.5e-7 of themselves: the polynomial of `logf` in the Cephes library
     (S. L. Moshier), in loops without branches or calls, which become instructions on many values at once.
     """
     for j in range(np.uint64(n)):

@@ -79,7 +79,7 @@ def _bound(values: F32, n: int, k: int, maxima: F32) -> Any:
 
     Of GROUPS k groups of values each has its maximum, and k of those that are not below the bound are enough. It is
     sought by halving. Only loops without a branch on a value: a processor can't foresee such a branch, and compares
-    sixteen values at once where there is none.
+    many values at once where there is none.
     """
     groups = np.uint64(GROUPS * k)
     for g in range(groups):
@@ -110,8 +110,10 @@ def _bound(values: F32, n: int, k: int, maxima: F32) -> Any:
 def reach(slots: I32, values: F32, n: int, k: int, maxima: F32) -> int:
     """Keep, of the first n (slot, value), those that reach a bound that at least k reach; how many they are.
 
-    They stand as they stood before. n >= GROUPS k; `maxima` [>= GROUPS k] is scratch.
+    They stand as they stood before. Where there are few, all are kept. `maxima` [>= GROUPS k] is scratch.
     """
+    if n < 2 * GROUPS * k:
+        return n
     bound = _bound(values, n, k, maxima)
     kept = np.uint64(0)
     for i in range(np.uint64(n)):
@@ -129,8 +131,7 @@ def best(
     They stand as they stood before; where not all of those that tie for the last places fit, the lower ids come last.
     `slots` and `values` are left in disorder; `heap`, `heap_score` [>= k] and `maxima` [>= GROUPS k] are scratch.
     """
-    if n >= 2 * GROUPS * k:
-        n = reach(slots, values, n, k, maxima)
+    n = reach(slots, values, n, k, maxima)
     if n <= k:
         for i in range(n):
             out[i] = slots[i]

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.base import F32, F64, I32, I64, Bool
+from models.base import F32, F64, I32, I64, U8
 from models.config import CovisitSettings
 from models.kernels import inner
 from models.online.covisit import HALF, LANES, SLIM, Covisit, find
@@ -249,11 +249,11 @@ def finish(
             stamp[slot] = this
             for lane in range(LANES):
                 sums[slot, lane] = 0.0
-        _finish_one(c, slot, scale * np.float32(mass[slot]), b, sums)
+        _finish_one(c, slot, np.float32(scale * mass[slot]), b, sums)
 
 
 @inner
-def finish_and_choose(
+def finish_and_share(
     c: Covisit,
     r: Readings,
     slots: I32,
@@ -264,7 +264,7 @@ def finish_and_choose(
     sums: F32,
     blocked: I32,
     mark: int,
-    available: Bool,
+    available: U8,
     allowed: I32,
     shares: F32,
 ) -> int:
@@ -284,7 +284,7 @@ def finish_and_choose(
     t0 = t1 = t2 = t3 = t4 = t5 = t6 = t7 = np.float32(0.0)
     for t in range(np.uint64(n)):
         slot = np.uint64(slots[t])
-        s0, s1, s2, s3, s4, s5, s6, s7 = _finish_one(c, slot, scale * np.float32(mass[slot]), b, sums)
+        s0, s1, s2, s3, s4, s5, s6, s7 = _finish_one(c, slot, np.float32(scale * mass[slot]), b, sums)
         if blocked[slot] != this and available[slot] != 0:
             allowed[found] = slot
             found += np.uint64(1)
@@ -306,8 +306,9 @@ def _inverse(total: np.float32) -> np.float32:
 
 
 @inner
-def _back_off(r: Readings, total: float) -> np.float32:
-    return np.float32(r.popularity * r.shrinkage / total) if total > 0.0 else np.float32(0.0)
+def _back_off(r: Readings, total: float) -> float:
+    """What a mass of 1 adds; masses of a half-life may be too large for float32, their shares are not."""
+    return r.popularity * r.shrinkage / total if total > 0.0 else 0.0
 
 
 @inner(here=True)
@@ -373,9 +374,8 @@ def strongest(
             if place >= 0:
                 p = np.uint64(start + place)
                 value = one * c.first[p]
-                if (
-                    k < r.second_items
-                ):  # else its coefficient is 0, and looking the weight up takes longer than it
+                # elsewhere its coefficient is 0, and looking the weight up takes longer than all else
+                if k < r.second_items:
                     value += two * c.second[p]
                 if value > strength[j]:
                     strength[j], out[j] = value, k

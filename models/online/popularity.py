@@ -154,8 +154,8 @@ def exact_top(
 ) -> int:  # fmt: skip
     """Fill `out` with the most popular items of a half-life that are not blocked, best first; how many they are.
 
-    Beyond the stored top every item is looked at, which happens to users who had nearly all of it. Ties go to the lower
-    item id; `mass_of` [k] is filled with the masses.
+    Beyond the stored top every item is looked at, for users who had nearly all of it, or where its last one ties with
+    the k-th. Ties go to the lower item id; `mass_of` [k] is filled with the masses.
     """
     mass, filled, k = pop.mass[:, p], 0, len(out)
     for j in range(TOP):

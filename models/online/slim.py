@@ -34,7 +34,7 @@ def learn(
 ) -> int:  # fmt: skip
     """One lesson; how many candidates were in it: `taught` [MOST] and `step` [MOST] say which, and their errors.
 
-    Rows are read from end to end, once for all candidates, as in `covisit_readings.strongest`.
+    Rows are read from end to end, once for all candidates.
 
     Args:
         history: slots, newest first, `n` of them.

@@ -43,7 +43,7 @@ class Scratch(NamedTuple):
     values: F32
     heap: I32  # [candidates]
     heap_score: F32
-    maxima: F32  # [GROUPS candidates]
+    maxima: F32  # [GROUPS times candidates or k]
     taken: I32  # [candidates] the best of those looked at
     slots: I32  # [C]
     features: F32  # [C, F]
@@ -87,7 +87,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         history=np.zeros(50, np.int32), coefficient=np.zeros((50, LANES), np.float32),
         base=np.zeros(LANES, np.float32), allowed=np.zeros(slots, np.int32), values=np.zeros(slots, np.float32),
         heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
-        maxima=np.zeros(selection.GROUPS * most, np.float32),
+        maxima=np.zeros(selection.GROUPS * max(most, fixed.k), np.float32),
         taken=np.zeros(most, np.int32), slots=np.zeros(c, np.int32),
         features=np.zeros((c, features), np.float32), scores=np.zeros(c, np.float32),
         logarithms=new_logarithms(c),
@@ -132,17 +132,6 @@ def products(
 @inner
 def _best(x: Scratch, items: ItemColumns, n: int, k: int) -> int:
     return selection.best(x.allowed, x.values, n, items.order, k, x.heap, x.heap_score, x.maxima, x.taken)
-
-
-@inner
-def sorted_best(x: Scratch, items: ItemColumns, n: int) -> int:
-    """Fill `x.best` with the best of the first n of `x.allowed` by `x.values`, best first; how many they are."""
-    k, filled = len(x.best), 0
-    if n >= 2 * selection.GROUPS * k:
-        n = selection.reach(x.allowed, x.values, n, k, x.maxima)
-    for i in range(n):
-        filled = selection.offer(x.best, x.best_score, filled, x.allowed[i], x.values[i], items.order)
-    return filled
 
 
 @inner
@@ -209,7 +198,7 @@ def retrieve(
         state.covisit, r, x.history, n, x.coefficient, x.sums, slots, x.stamp, mark, x.touched
     )
     mass, total = pop.mass[:, fixed.plain], pop.total[fixed.plain]
-    found = covisit_readings.finish_and_choose(
+    found = covisit_readings.finish_and_share(
         state.covisit, r, x.touched, touched, mass, total, x.base, sums, blocked, mark, available, x.allowed, x.values
     )  # fmt: skip
     count = _choose(x, _best(x, items, found, fixed.candidates), 0, mark)

@@ -15,10 +15,10 @@ from models import selection
 from models.base import F32, F64, I32, U64
 from models.kernels import inner, part
 from models.online import asymmetric_mf, popularity
-from models.pipeline.candidates import NO_ROWS, Reranked, Scratch, products, sorted_best
+from models.pipeline.candidates import NO_ROWS, Reranked, Scratch, products
 from models.pipeline.fixed import Fixed
 from models.state import totals
-from models.state.catalogue import HEAD
+from models.state.catalogue import HEAD, ItemColumns
 from models.state.learned import State
 from models.state.sequences import UserColumns
 
@@ -83,6 +83,16 @@ def item_numbers(items_number: I32, best: I32, n: int, out: I32) -> None:
 
 
 @inner
+def _sorted_best(x: Scratch, items: ItemColumns, n: int) -> int:
+    """Fill `x.best` with the best of the first n of `x.allowed` by `x.values`, best first; how many they are."""
+    k, filled = len(x.best), 0
+    n = selection.reach(x.allowed, x.values, n, k, x.maxima)
+    for i in range(n):
+        filled = selection.offer(x.best, x.best_score, filled, x.allowed[i], x.values[i], items.order)
+    return filled
+
+
+@inner
 def baseline_lists(
     state: State,
     fixed: Fixed,
@@ -108,7 +118,7 @@ def baseline_lists(
             j = np.uint64(x.touched[t])
             x.allowed[found], x.values[found] = j, x.sums.of[j, lane]
             found += np.uint64(1) if blocked[j] != this and available[j] != 0 else np.uint64(0)
-        item_numbers(items.number, best, sorted_best(x, items, int(np.int64(found))), out[q])
+        item_numbers(items.number, best, _sorted_best(x, items, int(np.int64(found))), out[q])
     column = max(0, scenario - 1)
     trusted = (
         popularity.trust(state.here, column, int(state.totals[totals.ACCEPTED])) if scenario > 0 else 0.0
@@ -133,7 +143,7 @@ def baseline_lists(
                 x.allowed[found] = slot
                 x.values[found] = state.mf_bias[slot] + asymmetric_mf.dot(user_mf, state.mf[slot])
                 found += np.uint64(1)
-    item_numbers(items.number, best, sorted_best(x, items, int(np.int64(found))), out[readings + lives + 1])
+    item_numbers(items.number, best, _sorted_best(x, items, int(np.int64(found))), out[readings + lives + 1])
     for source in range(2):
         some = 0
         if source == 0:
@@ -144,7 +154,7 @@ def baseline_lists(
                 some = products(x, items, state.amf.y, state.amf.bias, x.user, NO_ROWS, slots, mark)
         elif reranked.on:
             some = products(x, items, reranked.items, reranked.bias, vector, reranked.row_of, slots, mark)
-        item_numbers(items.number, best, sorted_best(x, items, some), out[readings + lives + 2 * source])
+        item_numbers(items.number, best, _sorted_best(x, items, some), out[readings + lives + 2 * source])
 
 
 @inner(allocates=True)

@@ -112,15 +112,12 @@ def _teach_blend(
 
 @inner
 def _same_moment(c: Columns, e: int, later: int) -> bool:
-    """Whether the user before event `later` is the user after event `e`, to the last bit of what a list depends on."""
-    h = c.history
-    n, same = h.a_n[e], c.user[e] == c.user[later]
-    same = same and n == h.b_n[later] and h.a_gap[e] == h.b_gap[later] and h.a_seen[e] == h.b_seen[later]
-    same = same and h.a_scenario[e] == h.b_scenario[later] and h.events[e] + 1 == h.events[later]
-    if not same:
-        return False
-    for k in range(n):
-        same = same and h.a_items[e, k] == h.b_items[later, k]
+    """Whether event `later` finds what the list after event `e` was made of, nothing having been learned between them.
+
+    It does if it is of the same user: that user's history is the same then. The re-ranker's vectors may differ in their
+    last bits, if they were computed in different ways.
+    """
+    same = c.user[e] == c.user[later]
     for f in range(c.after.shape[1]):
         same = same and c.after[e, f] == c.before[later, f]
     return same
@@ -253,6 +250,7 @@ def run(
                 c.history.a_seen[e], c.after[e], c.frozen_after[e], c.in_sample[e], reranked, frozen,
                 baselines, explain, out, e, stream,
             )  # fmt: skip
+            # a list that may repeat blocks nothing, and one that explores blocks what it holds: lessons differ there
             listed, at = -1 if fixed.repeats or fixed.explored > 0 else count, e
     return len(c.user)
 

@@ -38,8 +38,9 @@ def best_kernel(
 
 
 def best_of(slots: Any, values: Any, order: Any, k: Any, out: Any) -> Any:
-    heap, score, maxima = np.empty(k, np.int32), np.empty((1, k), np.float32), np.empty(4 * k, np.float32)
-    return best_kernel(slots.copy(), values.copy(), order, k, heap, score[0], maxima, out)
+    heap, score = np.empty(k, np.int32), np.empty(k, np.float32)
+    maxima = np.empty(selection.GROUPS * k, np.float32)
+    return best_kernel(slots.copy(), values.copy(), order, k, heap, score, maxima, out)
 
 
 @kernel

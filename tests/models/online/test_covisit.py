@@ -39,6 +39,18 @@ def read(
 
 
 @kernel
+def share(
+    c: Any, r: Any, history: Any, n: Any, in_use: Any, mass: Any, total: Any, coefficient: Any, base: Any,
+    sums: Any, stamp: Any, mark: Any, touched: Any, blocked: Any, available: Any, allowed: Any, shares: Any,
+) -> Any:  # fmt: skip
+    covisit_readings.coefficients(c, r, history, n, coefficient, base)
+    found = covisit_readings.accumulate(c, r, history, n, coefficient, sums, in_use, stamp, mark, touched)
+    return covisit_readings.finish_and_share(
+        c, r, touched, found, mass, total, base, sums.of, blocked, mark, available, allowed, shares
+    )  # fmt: skip
+
+
+@kernel
 def forget(c: Any, gone: Any) -> Any:
     covisit.forget(c, gone)
 
@@ -105,6 +117,20 @@ class Matrix:
             self.coefficient, base, self.sums, self.stamp, self.mark, touched,
         )  # fmt: skip
         return self.sums.of[:SLOTS].copy(), set(touched[:found].tolist())
+
+    def shares(self, history: list[int], mass: Any, blocked: set[int], gone: set[int]) -> dict[int, float]:
+        """Of the neighbours that may be shown, the shares of all readings added up."""
+        self.mark += 1
+        touched, allowed = np.zeros((2, self.in_use), np.int32)
+        base, shares = np.zeros(covisit.LANES, np.float32), np.zeros(self.in_use, np.float32)
+        marks, available = np.zeros(self.in_use, np.int32), np.ones(self.in_use, np.uint8)
+        marks[list(blocked)], available[list(gone)] = self.mark, 0
+        h = np.array([*history, -1], np.int32)
+        n = share(
+            self.c, self.r, h, len(history), self.in_use, mass, mass.sum(), self.coefficient, base, self.sums,
+            self.stamp, self.mark, touched, marks, available, allowed, shares,
+        )  # fmt: skip
+        return dict(zip(allowed[:n].tolist(), shares[:n].tolist(), strict=True))
 
 
 Pairs = dict[tuple[int, int], np.ndarray[Any, Any]]
@@ -199,6 +225,28 @@ def test_readings_are_those_of_the_formula(taught: tuple[Matrix, Pairs], history
                     expected[j] += w * a[h, j][reading.matrix]
         expected *= (matrix.c.column_sum[:, reading.matrix] + shrinkage) ** -reading.column_power
         np.testing.assert_allclose(got[:, lane], expected, rtol=1e-3)
+
+
+def test_what_may_be_shown_has_its_shares_of_all_readings_added_up(taught: tuple[Matrix, Pairs]) -> None:
+    matrix, mass, history = taught[0], np.linspace(1.0, 3.0, SLOTS), [3, 1, 4]
+    sums, neighbours = matrix.read(history, mass)
+    blocked, gone = set(sorted(neighbours)[:4]), {sorted(neighbours)[5]}
+    assert len(neighbours) > 10
+    shown = sorted(neighbours - blocked - gone)
+    lanes = matrix.r.lanes
+    expected = (sums[shown][:, lanes] / sums[shown][:, lanes].sum(axis=0)).sum(axis=1)
+    found = matrix.shares(history, mass, blocked, gone)
+    assert sorted(found) == shown
+    np.testing.assert_allclose([found[slot] for slot in shown], expected, rtol=1e-5)
+    assert (matrix.sums.of[sorted(neighbours)] == sums[sorted(neighbours)]).all()
+
+
+def test_masses_too_large_for_a_single_number_s_range_leave_readings_as_they_are(
+    taught: tuple[Matrix, Pairs],
+) -> None:
+    """As those of a half-life are, before they are scaled back."""
+    matrix, mass = taught[0], np.linspace(1.0, 3.0, SLOTS)
+    assert (matrix.read([1, 2], mass * 2.0**500)[0] == matrix.read([1, 2], mass)[0]).all()
 
 
 def test_a_reading_after_more_events_is_up_to_date() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from models.base import EventBatch
 from models.config import ModelSettings, SequenceSettings, TransformerSettings
+from models.pipeline import recommender as recommender_module
 from models.pipeline.recommender import Recommender
 from models.sequence import snapshot
 from models.sequence.reranker import Reranker
@@ -70,6 +72,31 @@ def lists(folder: Path, size: int, cached_users: int) -> np.ndarray:
 @pytest.mark.parametrize(("size", "cached_users"), [(1, 0), (1, 10), (7, 10), (50, 3)])
 def test_cuts_and_caches_change_no_list(folder: Path, size: int, cached_users: int) -> None:
     np.testing.assert_array_equal(lists(folder, size, cached_users), lists(folder, EVENTS, 0))
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_beside_the_frozen_first_model_a_cut_changes_neither_lists_nor_lessons(
+    folder: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lists are made of the same candidates' features, which serve the user's next lesson afterwards."""
+    monkeypatch.setattr(recommender_module, "SAMPLE", 1)
+    seen = []
+    for step in (size, EVENTS):
+        recommender = Recommender(SETTINGS, seed=0)
+        for _ in range(2):
+            recommender.set_reranker(Reranker(snapshot.read(folder), cached_users=10))
+        batch = stream(recommender)
+        user = np.sort(batch.user)  # events of one user in a row
+        batch = replace(batch, user=user)
+        parts = [batch.slice(start, min(start + step, EVENTS)) for start in range(0, EVENTS, step)]
+        lists = [recommender.process(part, np.ones(len(part), np.bool_)).lists.items for part in parts]
+        blend = recommender.view().state.blend
+        assert blend.lessons[0] > 10
+        seen.append((np.concatenate(lists), recommender.users.columns.served_frozen[:USERS], blend))
+    for one, other in zip(seen[0][:2], seen[1][:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(seen[0][2], seen[1][2], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_current_vectors_are_those_after_the_last_event(folder: Path) -> None:

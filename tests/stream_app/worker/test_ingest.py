@@ -100,6 +100,7 @@ class World:
     async def nothing(self) -> None: ...
 
     async def poll(self, limit: int) -> list[Any]:
+        await asyncio.sleep(0)  # a write that can begin does so first
         self.limits.append(limit)
         self.polled_at.append(time.monotonic())
         self.now += self.poll_s
