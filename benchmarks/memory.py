@@ -68,9 +68,7 @@ def feed(settings: Settings, store: StateStore, recommender: Recommender, users:
 def measure(users: int, each: int) -> dict[str, Any]:
     process = psutil.Process()
     with tempfile.TemporaryDirectory() as folder:
-        settings = load(
-            {"worker.state_dir": folder, "models.max_cached_users": users, "models.blend.lr": 0.0}
-        )
+        settings = load({"worker.state_dir": folder, "models.max_cached_users": users})
         warm_up(settings)
         directory = Path(folder) / "state"
         empty = process.memory_info().rss

@@ -61,7 +61,7 @@ class Recommender:
         weights: teaching weight of each event type, and `default_weight` of all others.
         scale: lowest and highest rating: what is predicted beyond them is judged as if it were they.
         seed: of every draw.
-        baselines: also make each single source's own lists (backtests: they cost as much as the lists).
+        baselines: also make each single source's own lists (backtests: they cost more than half as much as the lists).
     """
 
     def __init__(

@@ -50,6 +50,7 @@ def run(
     transformer: bool = True,
     seed: int = 0,
     window_ms: int | None = None,
+    baselines: bool = True,
     out: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Report:
@@ -62,9 +63,10 @@ def run(
         window_ms: None makes a list after every event. A number makes one for each user and window of event
             time of this length, after the user's last event in it: events inside a window are scored against
             the list that the user had before it.
+        baselines: also score each single source.
         out: folder for `report.html` and `report.json`; None writes nothing.
     """
-    backtest = Backtest(dataset, settings, limit, transformer, seed, window_ms)
+    backtest = Backtest(dataset, settings, limit, transformer, seed, window_ms, baselines=baselines)
     report = backtest.run(on_progress)
     if out is not None:
         reports.write(report, out)
@@ -90,7 +92,7 @@ class Backtest:
     """One run; use it through `run` where its report is all that is wanted.
 
     Args:
-        baselines: also score each single source; without, a run costs half as much and its lists are the same.
+        baselines: also score each single source; without, a run is faster and its lists are the same.
 
     Attributes:
         process: what learns a block and makes its lists; who wants to look between its events puts another here.

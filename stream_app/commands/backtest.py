@@ -31,6 +31,10 @@ def backtest(
         bool,
         typer.Option("--transformer/--no-transformer", help="Train the Transformer and re-rank with it."),
     ] = True,
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines/--no-baselines", help="Score each single source beside what is served."),
+    ] = True,
     window: Annotated[
         str | None,
         typer.Option(metavar="1s|1m|…", help="Lists by window of event time, not after every event."),
@@ -75,6 +79,7 @@ def backtest(
             transformer=transformer,
             seed=settings.seed,
             window_ms=window_ms,
+            baselines=baselines,
             out=out,
             on_progress=lambda done, total, hr: bar.update(task, completed=done, total=total, hr=hr),
         )

@@ -91,6 +91,16 @@ def test_a_counter_that_disagrees_is_told(
     assert any("counter of hr@10 says 0.5" in note for note in notes)
 
 
+def test_without_single_sources_the_figures_are_the_same(
+    data: Dataset, settings: Settings, tmp_path: Path
+) -> None:
+    beside, alone = run(data, settings), run(data, settings, baselines=False, out=tmp_path)
+    assert (alone.hr, alone.ndcg, alone.scored) == (beside.hr, beside.ndcg, beside.scored)
+    assert beside.baselines
+    assert json.loads((tmp_path / "report.json").read_text())["baselines"] == {}
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
 def test_the_planted_structure_is_found(data: Dataset, settings: Settings) -> None:
     report = run(data, settings)
     assert report.hr is not None
