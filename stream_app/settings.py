@@ -101,6 +101,11 @@ class EventSettings(Section):
     map: dict[str, str] = Field(
         default_factory=dict, description="our field → their field, for topics with other names"
     )
+    context: str = Field(
+        "",
+        max_length=256,
+        description="field of an event's `context`, such as device, that stands for a scenario it does not name",
+    )
     ts_unit: Literal["ms", "s", "iso"] = "ms"
     rating_low: float = 1.0
     rating_high: float = 5.0

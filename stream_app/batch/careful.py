@@ -32,14 +32,14 @@ from stream_app.settings import EventSettings
 ERASE = "erase"
 RATING = "rating"
 DAY_MS = 86_400_000
-FIELDS = ("v", "event_id", "user_id", "item_id", "type", "value", "ts", "scenario")
+FIELDS = ("v", "event_id", "user_id", "item_id", "type", "value", "ts", "scenario", "context")
 
-UNREAD = "(no such field)"
-"""The name of a field that is not to be read."""
+UNREAD = {"scenario": "(no scenario)", "context": "(no context)"}
+"""Fields that are read under a map only where it names them, and their names where it does not."""
 
 _SHORT_NAMES = {"user": "user_id", "item": "item_id", "id": "event_id"}
 _ABSENT = (msgspec.Raw(), msgspec.Raw(b"null"))  # an optional field that is null is absent
-_EMPTY = msgspec.Raw(b'""')
+_NOWHERE = (*_ABSENT, msgspec.Raw(b'""'))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _TS_TYPES: dict[str, tuple[type, ...]] = {"ms": (int,), "s": (int, float), "iso": (str,)}
@@ -77,6 +77,7 @@ class CarefulReader:
             "RawEvent", [(name, msgspec.Raw, msgspec.Raw()) for name in FIELDS], rename=self.names, gc=False
         )
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(struct)
+        self._context = context_decoder(settings.context)
 
     def read(self, record: Record, append_ms: float) -> CheckedEvent:
         """The event in a record.
@@ -115,9 +116,16 @@ class CarefulReader:
 
     def _scenario(self, raw: Any) -> str | None:
         name = self.names["scenario"]
-        if raw.scenario in (*_ABSENT, _EMPTY):
+        if raw.scenario not in _NOWHERE:
+            return _clean(read_id(raw.scenario, name))
+        name = self.names["context"]
+        if self._context is None or raw.context in _ABSENT:
             return None
-        return _clean(read_id(raw.scenario, name))
+        try:
+            where = self._context.decode(raw.context).where
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise RecordError(WRONG_TYPE, name, f"{name} must be an object: {error}") from None
+        return None if where in _NOWHERE else _clean(read_id(where, f"{name}.{self.settings.context}"))
 
     def _rating(self, raw: msgspec.Raw) -> float:
         name = self.names["value"]
@@ -145,6 +153,16 @@ class CarefulReader:
             when = "before 1970" if ts < 0 else "more than a day after the record was appended"
             raise RecordError(TS_RANGE, name, f"{name} {shown(value)} is {when}; is it really in {unit}?")
         return ts
+
+
+def context_decoder(field: str) -> msgspec.json.Decoder[Any] | None:
+    """Reads this field of a `context` as `where`; None if no field is asked for."""
+    if not field:
+        return None
+    struct = msgspec.defstruct(
+        "RawContext", [("where", msgspec.Raw, msgspec.Raw())], rename={"where": field}, gc=False
+    )
+    return msgspec.json.Decoder(struct)
 
 
 def _clean(name: str) -> str:
@@ -185,11 +203,12 @@ def field_names(mapping: dict[str, str]) -> dict[str, str]:
         if name not in names:
             raise UsageError(
                 f"events.map: {ours!r} is not a field of an event",
-                "The fields are user, item, type, value, ts, event_id, scenario and v.",
+                "The fields are user, item, type, value, ts, event_id, scenario, context and v.",
             )
         names[name] = theirs
-    if mapping and "scenario" not in mapping:
-        names["scenario"] = UNREAD  # a field of that name in somebody else's records means something else
+    for name, none in UNREAD.items():
+        if mapping and name not in mapping:
+            names[name] = none  # a field of that name in somebody else's records means something else
     every = list(names.values())
     twice = sorted({theirs for theirs in every if every.count(theirs) > 1})
     if twice:

@@ -96,7 +96,7 @@ class EventDecoder:
     """Reads the records of the input topics.
 
     Args:
-        settings: field names, unit of the time, scale of the ratings.
+        settings: field names, unit of the time, scale of the ratings, what of the context is read.
         topics: the input topics, in the order of their index.
 
     Raises:
@@ -110,6 +110,11 @@ class EventDecoder:
         self._lanes: dict[tuple[str, int], Lane] = {}
         text: Any = Annotated[str, msgspec.Meta(min_length=1, max_length=_PLAIN_LENGTH)]
         ts: Any = {"ms": int, "s": int | float, "iso": str}[settings.ts_unit]
+        self._reads_context = bool(settings.context)
+        where = Annotated[str, msgspec.Meta(max_length=_PLAIN_LENGTH)] | None
+        context: Any = msgspec.defstruct(
+            "PlainContext", [("where", where, None)], rename={"where": settings.context or "where"}, gc=False
+        )
         struct = msgspec.defstruct(
             "PlainEvent",
             [
@@ -119,7 +124,8 @@ class EventDecoder:
                 ("type", text, "" if settings.map else msgspec.NODEFAULT),
                 ("event_id", int | text | None, None),
                 ("value", float | None, None),
-                ("scenario", Annotated[str, msgspec.Meta(max_length=_PLAIN_LENGTH)] | None, None),
+                ("scenario", where, None),
+                *([("context", context | None, None)] if settings.context else []),
                 ("v", Literal[VERSION], VERSION),
             ],
             rename=self.careful.names,
@@ -146,7 +152,7 @@ class EventDecoder:
         out = Decoded()
         low, high = self.settings.rating_low, self.settings.rating_high
         unit = self.settings.ts_unit
-        read = self._plain.decode
+        read, reads_context = self._plain.decode, self._reads_context
         topic, partition, lane = "", -1, Lane(-1, -1, "", 0)
         for record in records:
             if record.partition != partition or record.topic != topic:
@@ -174,6 +180,8 @@ class EventDecoder:
                     value = event.value
                     value = low if value < low else high if value > high else value
                 where = event.scenario
+                if reads_context and not where and event.context is not None:
+                    where = event.context.where
                 odd = IN in kind or (where is not None and IN in where)
                 if where:
                     kind = kind_of(kind, where)

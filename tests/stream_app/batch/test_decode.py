@@ -337,6 +337,59 @@ class TestScenarios:
         assert (erase.kind, erase.erases) == (["erase"], [0])
 
 
+class TestContext:
+    """One field of it stands for a scenario that an event does not name."""
+
+    SETTINGS = EventSettings(context="device")
+
+    def kind(self, settings: EventSettings = SETTINGS, **fields: Any) -> str:
+        (kind,) = read(event(**fields), settings=settings).kind
+        return kind
+
+    def test_is_read_where_no_scenario_is_named(self) -> None:
+        assert self.kind(context={"device": "tv", "hour": [7]}) == kind_of("click", "tv")
+        assert self.kind(context={"device": 12}) == kind_of("click", "12")
+        assert self.kind(context={"device": "tv"}, scenario="home") == kind_of("click", "home")
+        assert self.kind(context={"device": "tv"}, scenario="") == kind_of("click", "tv")
+        assert self.kind(context={"device": "é" * 100}) == kind_of("click", "é" * 100)
+
+    @pytest.mark.parametrize("context", [None, {}, {"device": None}, {"device": ""}, {"hour": 7}])
+    def test_may_say_nothing(self, context: Any) -> None:
+        assert self.kind(context=context) == "click"
+
+    def test_is_not_looked_at_unasked(self) -> None:
+        for context in ({"device": "tv"}, {"device": []}, 7):
+            assert self.kind(EventSettings(), context=context) == "click"
+
+    @pytest.mark.parametrize(
+        ("context", "field"),
+        [
+            ("tv", "context"),
+            ([], "context"),
+            ({"device": True}, "context.device"),
+            ({"device": []}, "context.device"),
+        ],
+    )
+    def test_of_another_type_is_a_dead_letter(self, context: Any, field: str) -> None:
+        assert refusal(event(context=context), settings=self.SETTINGS) == (refusals.WRONG_TYPE, field)
+
+    def test_too_long_is_a_dead_letter(self) -> None:
+        reason = refusal(event(context={"device": "x" * 257}), settings=self.SETTINGS)
+        assert reason == (refusals.ID_LENGTH, "context.device")
+
+    def test_under_a_map_has_the_name_that_it_gives_or_is_not_read(self) -> None:
+        unnamed = EventSettings(context="device", map={"user": "user_id"})
+        assert self.kind(unnamed, context={"device": "tv"}) == "click"
+        named = EventSettings(context="device", map={"user": "user_id", "context": "env"})
+        assert self.kind(named, env={"device": "tv"}, context={"device": "radio"}) == kind_of("click", "tv")
+
+    def test_does_not_take_the_careful_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decoder = EventDecoder(self.SETTINGS, ["events"])
+        monkeypatch.setattr(decoder.careful, "read", None)
+        decoded = decoder.decode([Read(json.dumps(event(context={"device": "tv"})).encode())], 0)
+        assert decoded.kind == [kind_of("click", "tv")]
+
+
 # -- properties ----------------------------------------------------------------------------------------------
 ids = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=70), st.integers(), st.floats(), st.none(), st.booleans()
@@ -358,6 +411,7 @@ events = st.fixed_dictionaries(
         "event_id": ids,
         "value": anything,
         "scenario": ids | anything,
+        "context": st.dictionaries(st.just("device") | st.text(max_size=3), ids, max_size=2) | anything,
         "extra": anything,
     },
 )
@@ -377,10 +431,10 @@ def carefully(settings: EventSettings, record: Read) -> CheckedEvent | RecordErr
         return error
 
 
-@given(events, st.sampled_from(["plain", "mapped"]))
+@given(events, st.sampled_from(["plain", "mapped"]), st.sampled_from(["", "device"]))
 @hypothesis_settings(deadline=None)
-def test_both_ways_of_reading_agree(sent: dict[str, Any], kind: str) -> None:
-    settings = EventSettings(map={"value": "value"} if kind == "mapped" else {})
+def test_both_ways_of_reading_agree(sent: dict[str, Any], kind: str, context: str) -> None:
+    settings = EventSettings(map={"value": "value"} if kind == "mapped" else {}, context=context)
     user = sent["user_id"]
     record = Read(json.dumps(sent).encode(), key=str(user).encode("utf-8", "replace"))
     decoded = EventDecoder(settings, ["events"]).decode([record], 0)
