@@ -203,10 +203,8 @@ def run(
     `ranking_apart`: asymmetric MF learns elsewhere (`models.pipeline.ranking_apart`), so that no list can be made.
     """
     t = state.totals
-    listed, at = (
-        -1,
-        0,
-    )  # candidates that the list after event `at` left in the scratch, until anything is learned
+    # candidates that the list after event `at` left in the scratch, until anything is learned
+    listed, at = -1, 0
     for e in range(start, len(c.user)):
         if len(state.covisit.keys) - state.covisit.header[0] < room_needed:
             return e
