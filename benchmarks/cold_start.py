@@ -5,7 +5,8 @@
 Streams of `benchmarks.streams` go through the pipeline as served, everything empty at first, no Transformer, one event
 at a time. HR@10 of the served list and of popularity's (what the worker reports beside its own), over all scored events
 and over the cold ones: those whose user, or whose item, had fewer than five events before. The quota of exploration is
-0, 1 and 2; a stream whose events name a scenario is compared with itself untold.
+0, 1 and 2, and 1 where the catalogue announces each item 250 events before its first one; a stream whose events name a
+scenario is compared with itself untold.
 """
 
 from __future__ import annotations
@@ -18,25 +19,32 @@ import numpy as np
 
 from benchmarks import record, streams
 from models.base import I64, Bool, EventBatch, Lists, Outcome
-from models.metrics import lists as metrics
 from producers.columns import Dataset
 from stream_app.backtests.backtest import Backtest
 from stream_app.settings import load
 
 COLD = 5
-QUOTAS = (0, 1, 2)
+QUOTAS = ((0, False), (1, False), (1, True), (2, False))
+"""Places of a list that are given to new items, and whether the catalogue announces items."""
+LEAD = 250
+"""Events by which an item is announced before its first one."""
 STREAMS = "bursts,ml-100k,places,places untold"
 
 
 class ByEvent:
-    """A backtest, and of each event whether popularity's list had the item."""
+    """A backtest, and of each event whether the served list, and popularity's, had the item."""
 
-    def __init__(self, data: Dataset, quota: int, seed: int) -> None:
+    def __init__(self, data: Dataset, quota: int, announced: bool, seed: int) -> None:
         settings = load({"models.policy.exploration": quota})
         self.backtest = Backtest(data, settings, streams.EVENTS, False, seed, None, baselines=False)
         self.backtest.process = self._one_by_one
-        self.popular = np.zeros(self.backtest.n)
-        self._before = 0.0
+        self.hits = {kind: np.zeros(self.backtest.n) for kind in ("served", "popularity")}
+        self._so_far = dict.fromkeys(self.hits, 0.0)
+        self.announcements: dict[int, list[str]] = {}
+        if announced:
+            items, first = np.unique(data.item[: self.backtest.n], return_index=True)
+            for item, row in zip(items.tolist(), first.tolist(), strict=True):
+                self.announcements.setdefault(max(0, row - LEAD), []).append(data.item_ids[item])
 
     def figures(self) -> dict[str, Any]:
         """HR@10 of what was served and of popularity, by slice."""
@@ -44,21 +52,18 @@ class ByEvent:
         report = done.run(None)
         user, item = done.dataset.user[: done.n], done.dataset.item[: done.n]
         cold_user, cold_item = (before(codes) < COLD for codes in (user, item))
-        hits = metrics.hits(done.rank)
         slices = {
             "all": np.ones(done.n, np.bool_),
             "cold user": cold_user,
             "cold item": cold_item,
             "cold user or item": cold_user | cold_item,
+            "item without an event": before(item) == 0,
         }
         rates = {}
         for name, rows in slices.items():
             at = done.scored & rows
-            served, popular = hits[at].mean(), self.popular[at].mean()
-            rates[name] = {
-                "events": int(at.sum()),
-                "served_hr@10": round(float(served), 5),
-                "popularity_hr@10": round(float(popular), 5),
+            rates[name] = {"events": int(at.sum())} | {
+                f"{kind}_hr@10": round(float(hits[at].mean()), 5) for kind, hits in self.hits.items()
             }
         return {"slices": rates, "coverage": report.coverage}
 
@@ -66,13 +71,16 @@ class ByEvent:
         recommender = self.backtest.recommender
         statuses, made = [], []
         for n in range(len(batch)):
+            for item in self.announcements.get(int(batch.offset[n]), []):
+                recommender.catalogue.set_item(item, available=True)
             one = recommender.process(batch.slice(n, n + 1), wanted[n : n + 1], because=False)
             statuses.append(one.status)
             made.append(replace(one.lists, event=one.lists.event + n))
             counted = recommender.metrics()
-            so_far = counted["popularity_hr@10"] * counted["scored"]
-            self.popular[batch.offset[n]] = round(so_far - self._before)
-            self._before = so_far
+            for kind, name in (("served", "hr@10"), ("popularity", "popularity_hr@10")):
+                so_far = counted[name] * counted["scored"]
+                self.hits[kind][batch.offset[n]] = round(so_far - self._so_far[kind])
+                self._so_far[kind] = so_far
         columns = (np.concatenate([getattr(lists, f.name) for lists in made]) for f in fields(Lists))
         return Outcome(np.concatenate(statuses), Lists(*columns))
 
@@ -92,10 +100,10 @@ def main() -> None:
     taken_on = record.machine()
     runs = []
     for name in chosen.split(","):
-        for quota in QUOTAS:
-            found = ByEvent(streams.load(name, int(seed)), quota, int(seed)).figures()
-            runs.append({"stream": name, "exploration": quota} | found)
-            print(name, quota, found, flush=True)
+        for quota, announced in QUOTAS:
+            found = ByEvent(streams.load(name, int(seed)), quota, announced, int(seed)).figures()
+            runs.append({"stream": name, "exploration": quota, "announced": announced} | found)
+            print(name, quota, announced, found, flush=True)
     figures = {"streams": {name: streams.what(name) for name in chosen.split(",")}, "runs": runs}
     record.write("cold_start", f"python -m benchmarks.cold_start {seed} {chosen}", figures, taken_on)
 

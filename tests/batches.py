@@ -170,7 +170,7 @@ def named(recommender: Recommender, lists: Lists) -> list[tuple[str, int, list[s
         (
             recommender.users.id_of(int(lists.user[m])),
             int(lists.revision[m]),
-            [names.get(int(i), f"?{i}") for i in lists.items[m] if i >= 0],
+            [names.get(int(i), f"?{i}") for i in lists.items[m] if i != -1],
         )
         for m in range(len(lists))
     ]

@@ -58,6 +58,9 @@ class Scratch(NamedTuple):
     best: I32  # [k]
     best_score: F32
     best_mass: F64  # [k]
+    lot: I32  # [explored] what was drawn for the last places: slots, or -1 - row of what is only announced
+    lot_key: F64
+    lot_weight: F64
     listed: U8  # [1 + S] 0 but while some items are looked for in rows
     strength: F32  # [k]
     cause: I32  # [k]
@@ -95,7 +98,9 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
         user_gradient=np.zeros(factors, np.float32), drawn=np.zeros(fixed.amf.negatives + 1, np.int32),
         logit=np.zeros(fixed.amf.negatives + 1, np.float32), probe=np.zeros((2, 100), np.int64),
         best=np.zeros(fixed.k, np.int32),
-        best_score=np.zeros(fixed.k, np.float32), best_mass=np.zeros(fixed.k), listed=np.zeros(1 + slots, np.uint8),
+        best_score=np.zeros(fixed.k, np.float32), best_mass=np.zeros(fixed.k),
+        lot=np.zeros(fixed.explored, np.int32), lot_key=np.zeros(fixed.explored), lot_weight=np.zeros(fixed.explored),
+        listed=np.zeros(1 + slots, np.uint8),
         strength=np.zeros(fixed.k, np.float32), cause=np.zeros(fixed.k, np.int32),
         taught=np.zeros(slim.MOST, np.int32), step=np.zeros(slim.MOST, np.float32), lesson=np.zeros(1, np.int32),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from models.online import asymmetric_mf, popularity
 from models.pipeline.candidates import NO_ROWS, Reranked, Scratch, products
 from models.pipeline.fixed import Fixed
 from models.state import totals
+from models.state.announced import code_of
 from models.state.catalogue import HEAD, ItemColumns
 from models.state.learned import State
 from models.state.sequences import UserColumns
@@ -36,9 +37,9 @@ class Baselines(NamedTuple):
 
 
 @inner
-def _place(served: I32, number: int) -> int:
+def _place(served: I32, number: int, code: int) -> int:
     for j in range(len(served)):
-        if served[j] == number:
+        if served[j] == number or served[j] == code:
             return j
     return -1
 
@@ -50,26 +51,30 @@ def _gain(place: int) -> float:
 
 @part
 def score_as_served(
-    t: F64, users: UserColumns, baselines: Baselines, u: int, number: int, in_sample: bool
+    t: F64, users: UserColumns, baselines: Baselines, u: int, number: int, item_hash: U64, in_sample: bool
 ) -> None:
-    """Was item `number`, which user `u` takes next, on the lists that were served and on those beside them?"""
+    """Was item `number`, which user `u` takes next, on the lists that were served and on those beside them?
+
+    Where it was listed before it had a number, its code stands there (`models.state.announced`).
+    """
     t[totals.SCORED] += 1.0
-    place = _place(users.served[u], number)
+    code = code_of(item_hash)
+    place = _place(users.served[u], number, code)
     t[totals.HITS] += 1.0 if place >= 0 else 0.0
     t[totals.NDCG] += _gain(place)
-    popular = _place(users.served_popular[u], number)
+    popular = _place(users.served_popular[u], number, code)
     t[totals.POPULARITY_HITS] += 1.0 if popular >= 0 else 0.0
     t[totals.POPULARITY_NDCG] += _gain(popular)
     if in_sample:
         t[totals.SAMPLE_SCORED] += 1.0
         t[totals.SAMPLE_HITS] += 1.0 if place >= 0 else 0.0
         t[totals.SAMPLE_NDCG] += _gain(place)
-        frozen = _place(users.served_frozen[u], number)
+        frozen = _place(users.served_frozen[u], number, code)
         t[totals.FROZEN_HITS] += 1.0 if frozen >= 0 else 0.0
         t[totals.FROZEN_NDCG] += _gain(frozen)
     if baselines.on:
         for s in range(len(baselines.hits)):
-            place = _place(baselines.lists[u, s], number)
+            place = _place(baselines.lists[u, s], number, code)
             if place >= 0:
                 baselines.hits[s] += 1.0
                 baselines.ndcg[s] += _gain(place)
@@ -80,6 +85,16 @@ def item_numbers(items_number: I32, best: I32, n: int, out: I32) -> None:
     """Fill `out` [k] with the numbers of the first `n` slots of `best`, and -1 after them."""
     for j in range(len(out)):
         out[j] = items_number[best[j]] if j < n else -1
+
+
+@inner
+def listed_numbers(state: State, best: I32, n: int, out: I32) -> None:
+    """The same of a list that may hold what is only announced: such an item's code stands for its number."""
+    for j in range(len(out)):
+        if j < n and best[j] < 0:
+            out[j] = code_of(state.announced.hash[-1 - best[j]])
+        else:
+            out[j] = state.items.number[best[j]] if j < n else -1
 
 
 @inner
@@ -165,6 +180,8 @@ def measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) ->
     t[totals.ITEMS_LISTED] += filled
     for j in range(filled):
         slot = x.best[j]
+        if slot < 0:
+            continue  # nothing is known of it
         if state.items.shown[slot] == 0:
             state.items.shown[slot] = 1
             state.items.dirty[slot] |= HEAD
@@ -174,16 +191,20 @@ def measure_list(t: F64, state: State, fixed: Fixed, x: Scratch, filled: int) ->
             t[totals.NOVELTY] -= math.log(mass / total) / LOG2
     d = state.amf.y.shape[1]
     summed = np.zeros(d, np.float32)
+    known = 0
     for j in range(filled):
+        if x.best[j] < 0:
+            continue
+        known += 1
         y = state.amf.y[x.best[j]]
         square = asymmetric_mf.dot(y, y)
         if square > 0.0:
             scale = np.float32(1.0 / math.sqrt(square))
             for f in range(d):
                 summed[f] += scale * y[f]
-    pairs = filled * (filled - 1) / 2.0
+    pairs = known * (known - 1) / 2.0
     if pairs > 0.0:
         # the squared length of a sum of n unit vectors is n + 2 times the sum of all their cosines
-        cosines = (float(asymmetric_mf.dot(summed, summed)) - filled) / 2.0
+        cosines = (float(asymmetric_mf.dot(summed, summed)) - known) / 2.0
         t[totals.PAIRS] += pairs
         t[totals.DISTANCE] += pairs - cosines

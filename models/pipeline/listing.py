@@ -17,7 +17,7 @@ from models.kernels import inner
 from models.online import asymmetric_mf, blend, covisit_readings, popularity
 from models.pipeline import policy
 from models.pipeline.candidates import Reranked, Scratch, retrieve
-from models.pipeline.evaluation import Baselines, baseline_lists, item_numbers, measure_list
+from models.pipeline.evaluation import Baselines, baseline_lists, item_numbers, listed_numbers, measure_list
 from models.pipeline.exploration import explore
 from models.pipeline.features import describe
 from models.pipeline.fixed import Fixed
@@ -139,12 +139,12 @@ def make_list(
         top = max(top, x.scores[j])
     explored = 0
     if fixed.explored > 0:
-        filled, explored = explore(x, items, fixed, slots, slot_of, history, n, mark, filled, stream)
-    item_numbers(items.number, x.best, filled, users.served[u])
+        filled, explored = explore(state, fixed, x, slots, slot_of, history, n, mark, filled, stream)
+    listed_numbers(state, x.best, filled, users.served[u])
     if in_sample and not frozen.on:
-        item_numbers(items.number, x.best, filled, users.served_frozen[u])
+        listed_numbers(state, x.best, filled, users.served_frozen[u])
     measure_list(t, state, fixed, x, filled)
-    item_numbers(items.number, x.best, filled, out.items[row])
+    listed_numbers(state, x.best, filled, out.items[row])
     if not explain:
         return int(count)
     for j in range(count):

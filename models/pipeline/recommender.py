@@ -76,7 +76,7 @@ class Recommender:
     ) -> None:
         self.settings = settings
         self.seed = seed
-        self.catalogue = Catalogue(settings.max_items)
+        self.catalogue = Catalogue(settings.max_items, announce=settings.policy.exploration > 0)
         self.users = UserTable(settings)
         self.actions = Actions(weights or {}, default_weight)
         self._fixed = fixed_of(settings, scale, seed)
@@ -104,6 +104,7 @@ class Recommender:
         start[readings + len(lives) + 4] = settings.blend.start_slim
         self._state = State(
             items=self.catalogue.columns,
+            announced=self.catalogue.announced.columns(),
             popularity=popularity.create(lives, slots),
             here=popularity.create((lives[self._fixed.baseline],) * MAX_SCENARIOS, slots),
             covisit=covisit.create(slots),
@@ -311,6 +312,7 @@ class Recommender:
     def _fit(self) -> None:
         """Make room for the items admitted since the last batch, and draw their first vectors."""
         catalogue = self.catalogue
+        self._state = self._state._replace(announced=catalogue.announced.columns())
         if catalogue.admitted or catalogue.columns is not self._state.items:
             self._rows.clear()
         if catalogue.columns is not self._state.items:

@@ -224,7 +224,7 @@ def run(
         if repeat:
             t[totals.REPEATS] += 1.0
         if c.weight[e] > 0.0 and not repeat and c.history.events[e] > 0:
-            score_as_served(t, users, baselines, u, number, c.in_sample[e])
+            score_as_served(t, users, baselines, u, number, state.items.hash[slot], c.in_sample[e])
             young = t[totals.ACCEPTED] < fixed.blend_all_until
             if fixed.blend.lr > 0.0 and (young or uniform(stream, 1 << 20) < fixed.blend_share):
                 _teach_blend(

@@ -15,6 +15,7 @@ import numpy as np
 
 from models.base import I32, I64, U8, U64
 from models.randomness import hash64
+from models.state.announced import Announced
 from models.state.columns import grown
 
 HEAD, ROW, OUTPUT, NAME = 1, 2, 4, 8
@@ -49,10 +50,15 @@ def category_bits(categories: Iterable[str]) -> int:
 
 
 class Catalogue:
-    """The items known, at most `max_items`."""
+    """The items known, at most `max_items`.
 
-    def __init__(self, max_items: int) -> None:
+    Args:
+        announce: keep what is said of items without events, so that they can be shown.
+    """
+
+    def __init__(self, max_items: int, *, announce: bool = False) -> None:
         self.max_items = max_items
+        self.announced = Announced(max_items if announce else 0)
         self.columns = ItemColumns(
             number=np.empty(0, np.int32), available=np.empty(0, np.uint8), order=np.empty(0, np.uint64),
             hash=np.empty(0, np.uint64), born=np.empty(0, np.int64), last=np.empty(0, np.int64),
@@ -99,7 +105,9 @@ class Catalogue:
         return self.numbers.get(item_id, -1)
 
     def id_of(self, number: int) -> str | None:
-        """The item's id; None for one that was evicted."""
+        """The id of an item with this number, or with this code (`announced`); None for one that was evicted."""
+        if number < -1:
+            return self.announced.id_of(number)
         if not 0 <= number < self.next_number:
             return None
         slot = self.slot_of[number]
@@ -146,6 +154,7 @@ class Catalogue:
         c.hash[slot] = hash64(item_id)
         c.born[slot], c.last[slot], c.events[slot], c.shown[slot] = -1, 0, 0, 0
         c.available[slot], c.dirty[slot], c.categories[slot] = item_id not in self._off, 0, 0
+        self.announced.moved(item_id, slot)
         self.admitted.append(slot)
 
     def evict(self, keep: int) -> list[int]:
@@ -161,22 +170,24 @@ class Catalogue:
             del self.numbers[item_id]
             self._ids[slot] = None
             self.slot_of[number] = -1
+            self.announced.moved(item_id, -1)
             c.number[slot], c.dirty[slot], c.available[slot] = -1, 0, 0
             heapq.heappush(self._free, slot)
             self.removed.append(number)
         return slots
 
     def set_item(self, item_id: str, *, available: bool, categories: Iterable[str] = ()) -> None:
-        """What the catalogue says of an item; an item without events is remembered only if it is not available."""
+        """What the catalogue says of an item; of one without events, whether it is not available, or may be explored."""
         if available:
             self._off.discard(item_id)
         elif len(self._off) < self.max_items:
             self._off.add(item_id)
-        number = self.numbers.get(item_id)
+        number, bits, slot = self.numbers.get(item_id), category_bits(categories), -1
         if number is not None:
             slot = int(self.slot_of[number])
             self.columns.available[slot] = available
-            self.columns.categories[slot] = category_bits(categories)
+            self.columns.categories[slot] = bits
+        self.announced.tell(item_id, slot, available, bits)
 
     def retire(self, item_id: str) -> None:
         """The item is no longer offered."""

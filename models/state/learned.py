@@ -13,6 +13,7 @@ from models.online.blend import Blend
 from models.online.covisit import Covisit
 from models.online.covisit_journal import Words
 from models.online.popularity import Popularity
+from models.state.announced import AnnouncedColumns
 from models.state.catalogue import ItemColumns
 
 
@@ -20,6 +21,7 @@ class State(NamedTuple):
     """`S` item slots; users are in `models.state.users`."""
 
     items: ItemColumns
+    announced: AnnouncedColumns  # told, not learned: it decides what may be explored, and nothing else
     popularity: Popularity
     here: Popularity  # the same in each scenario, with the half-life of the baseline: a column a scenario, from 1 up
     covisit: Covisit

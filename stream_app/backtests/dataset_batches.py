@@ -105,8 +105,8 @@ class DatasetBatches:
         return self._slot[newest], newest.astype(np.int32)
 
     def codes(self, numbers: I32) -> I32:
-        """The data set's code of each item number; -1 stays."""
-        return np.where(numbers >= 0, self.item_codes[numbers], -1)
+        """The data set's code of each item number; -1 for what has none."""
+        return np.where(numbers >= 0, self.item_codes[np.maximum(numbers, 0)], -1)
 
     def features(self) -> F64 | None:
         """Which categories each item code has, float64 [items, categories]; None where there are none."""

@@ -42,7 +42,7 @@ class Names:
     actions: list[str]
 
     def item(self, number: int) -> str | None:
-        """None for an item that was evicted since."""
+        """None for an item that was evicted since, or that had no number when it was listed."""
         return self.items.get(number)
 
     def action(self, code: int) -> dict[str, str | None]:
@@ -122,7 +122,7 @@ def _shown(user_id: str, partition: int, row: UserRow, known: Names, topics: Seq
             for topic, offset in zip(topics, row.positions.tolist(), strict=False)
             if offset >= 0
         },
-        "last_list": [known.item(n) for n in row.served.tolist() if n >= 0],
+        "last_list": [known.item(n) for n in row.served.tolist() if n != -1],
         "sequence": sequence[::-1],
         "ratings": row.mf_n,
         "rating_bias": row.mf_bias,

@@ -221,6 +221,18 @@ class TestReasons:
         (record,) = read_lists(worker.process(at(2, "b", "z")))
         assert [i["item_id"] for i in record["items"]] == ["y"]
 
+    def test_what_is_only_announced_is_listed_by_lot_until_it_is_retired(self) -> None:
+        worker = Worker(models__policy__exploration=1)
+        worker.pipeline.apply_items([Read(b'{"item_id": "not seen"}', key=b"not seen")])
+        worker.process(at(0, "a", "x"))
+        (record,) = read_lists(worker.process(at(1, "b", "y")))
+        listed, drawn = record["items"]
+        assert (listed["item_id"], drawn["item_id"]) == ("x", "not seen")
+        assert (drawn["source"], drawn["propensity"]) == ("exploration", 1.0)
+        worker.pipeline.apply_items([Read(None, key=b"not seen")])
+        (record,) = read_lists(worker.process(at(2, "c", "z")))
+        assert "not seen" not in {i["item_id"] for i in record["items"]}
+
 
 class TestErase:
     def test_publishes_a_tombstone_and_starts_the_user_anew(self, worker: Worker) -> None:
