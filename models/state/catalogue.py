@@ -177,7 +177,7 @@ class Catalogue:
         return slots
 
     def set_item(self, item_id: str, *, available: bool, categories: Iterable[str] = ()) -> None:
-        """What the catalogue says of an item; of one without events, whether it is not available, or may be explored."""
+        """What the catalogue says of an item; of one without events, that it is not available, or may be explored."""
         if available:
             self._off.discard(item_id)
         elif len(self._off) < self.max_items:

@@ -144,7 +144,7 @@ def test_an_item_that_was_listed_before_it_had_a_number_is_a_hit() -> None:
     recommender = announcing(Recommender(settings), ["z"])
     (listed, _) = feed(recommender, taken, size=1)
     assert recommender.metrics()["hr@10"] == 1.0
-    assert listed[2] == ["?%d" % code_of(np.uint64(hash64("z")))]
+    assert listed[2] == [f"?{code_of(np.uint64(hash64('z')))}"]
 
 
 @pytest.mark.parametrize("cut", [1, 37])
