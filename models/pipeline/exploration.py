@@ -18,6 +18,7 @@ what it holds has the chance to be in the window as a factor of its propensity.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from models.base import I32, U64
 from models.kernels import inner
@@ -102,7 +103,7 @@ def _draw(
 
 
 @inner
-def _categories(items: ItemColumns, slot_of: I32, history: I32, n: int) -> U64:
+def _categories(items: ItemColumns, slot_of: I32, history: I32, n: int) -> Any:
     """All categories of the history's items."""
     known = items.categories[0] & ~items.categories[0]
     for k in range(n):
@@ -113,7 +114,7 @@ def _categories(items: ItemColumns, slot_of: I32, history: I32, n: int) -> U64:
 
 
 @inner
-def _weight(categories: U64, known: U64, items: ItemColumns, slot_of: I32, history: I32, n: int) -> float:
+def _weight(categories: Any, known: Any, items: ItemColumns, slot_of: I32, history: I32, n: int) -> float:
     weight = 1.0
     if categories & known != 0:
         for k in range(n):
