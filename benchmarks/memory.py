@@ -19,7 +19,8 @@ import psutil
 
 from benchmarks import record
 from models.base import EventBatch
-from models.pipeline.recommender import MAX_BATCH, Recommender
+from models.pipeline.recommender import Recommender
+from models.state.sequences import MAX_BATCH
 from stream_app.batch.decode import partition_key
 from stream_app.settings import Settings, load
 from stream_app.store.state import StateStore

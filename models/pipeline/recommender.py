@@ -31,11 +31,10 @@ from models.state import growth, totals
 from models.state.catalogue import Catalogue
 from models.state.learned import State
 from models.state.persistence import Delta, Persistence
-from models.state.sequences import HISTORY, Histories, new_histories
+from models.state.sequences import HISTORY, MAX_BATCH, Histories, new_histories
 from models.state.users import UserTable
 from models.vocabulary import MAX_SCENARIOS, Actions
 
-MAX_BATCH = 5000
 EXPLORATION = "exploration"
 """The source of an item that was drawn for the quota of new ones (`models.pipeline.exploration`)."""
 SAMPLE = 20

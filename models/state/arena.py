@@ -31,7 +31,11 @@ def block_size(size_class: int) -> int:
 
 @kernel
 def allocate(header: npt.NDArray[np.int64], keys: npt.NDArray[np.int32], size_class: int) -> int:
-    """Offset of a block, its keys all -1. The caller made sure that `room` was enough."""
+    """Offset of a block, its keys all -1. The caller makes sure that `room` is enough.
+
+    Raises:
+        MemoryError: it was not.
+    """
     size = SMALLEST << size_class
     free = header[1 + size_class]
     if free >= 0:
@@ -40,6 +44,8 @@ def allocate(header: npt.NDArray[np.int64], keys: npt.NDArray[np.int32], size_cl
         header[1 + size_class] = -1 if link < 0 else np.int64(link) * SMALLEST
     else:
         offset = header[0]
+        if offset + size > len(keys):
+            raise MemoryError("the arena has no room for this block")
         header[0] = offset + size
     for j in range(offset, offset + size):
         keys[j] = -1

@@ -17,7 +17,8 @@ from models.state import arena
 HISTORY = 50
 """Items of the history that models read, newest first."""
 
-SEEN_RING_CLASS = 11  # 8 << 11 = 16,384 entries: 10,000 remembered and a batch of 5,000 on top
+MAX_BATCH = 5000
+"""Events that `advance` takes at once."""
 
 GAP_SHORT_MS = 1_000
 GAP_LONG_MS = 3_600_000
@@ -68,6 +69,17 @@ class Histories(NamedTuple):
     a_seen: I64
 
 
+def ring_class(limit: int, items: int) -> int:
+    """Size class of the ring of a user who had so many items, `limit` of which are remembered.
+
+    It holds them all, up to those remembered and a batch on top: within one, what came before is still asked for.
+    """
+    size_class = 0
+    while arena.block_size(size_class) < min(items, limit + MAX_BATCH):
+        size_class += 1
+    return size_class
+
+
 @inner
 def had(seen: I32, at: int, size_class: int, n: int, limit: int, item: int) -> bool:
     """Whether `item` is among the last `limit` of the first `n` items that a user had."""
@@ -109,15 +121,15 @@ def scenario_of(users: UserColumns, u: int, scenarios: U8) -> int:
 
 
 @inner
-def _see(users: UserColumns, header: I64, seen: I32, u: int, item: int) -> None:
-    """Add an item to the user's ring, which doubles until it holds `SEEN_RING_CLASS`."""
+def _see(users: UserColumns, header: I64, seen: I32, u: int, item: int, largest: int) -> None:
+    """Add an item to the user's ring, which doubles up to the size class `largest`."""
     n = users.seen_n[u]
     size_class = users.seen_class[u]
     if size_class < 0:
         users.seen_at[u] = arena.allocate(header, seen, 0)
         users.seen_class[u] = 0
         size_class = 0
-    elif n >= (8 << size_class) and size_class < SEEN_RING_CLASS:
+    elif n >= (8 << size_class) and size_class < largest:
         old = users.seen_at[u]
         size = 8 << size_class
         new = arena.allocate(header, seen, size_class + 1)
@@ -177,6 +189,7 @@ def advance(
     weights: F32,
     scenarios: U8,
     limit: int,
+    largest: int,
     out: Histories,
 ) -> None:
     recent = users.ids.shape[1]
@@ -203,7 +216,7 @@ def advance(
         repeat = had(seen, users.seen_at[u], users.seen_class[u], users.seen_n[u], limit, item)
         out.repeat[e] = repeat
         if not repeat:
-            _see(users, header, seen, u, item)
+            _see(users, header, seen, u, item, largest)
         inserted = _insert(users, u, item, batch_action[e], batch_value[e], batch_ts[e])
         out.status[e] = ACCEPTED if inserted else LATE
         users.n_events[u] += 1

@@ -18,11 +18,12 @@ from models.randomness import hash64
 from models.state import arena
 from models.state.columns import grown
 from models.state.sequences import (
-    SEEN_RING_CLASS,
+    MAX_BATCH,
     Histories,
     UserColumns,
     advance,
     history_of,
+    ring_class,
 )
 from models.state.user_rows import TOPICS, UserRow, pack_row, unpack_row
 
@@ -63,6 +64,7 @@ class UserTable:
         empty.update({name: np.empty(0, dtype) for name, dtype in plain.items()})
         columns = UserColumns(**{name: empty[name] for name in UserColumns._fields})
         self.columns = grown(columns, min(1024, settings.max_cached_users), self._fill)
+        self._largest = ring_class(settings.sequence.seen, settings.sequence.seen + MAX_BATCH)
         self.header = arena.new_header()
         self.seen = np.full(1 << 16, -1, np.int32)
         self.hashes: U64 = np.zeros(len(self.columns.partition), np.uint64)
@@ -165,14 +167,14 @@ class UserTable:
         """
         self._tick += 1
         self.columns.last_used[batch.user] = self._tick
-        need = 2 * arena.block_size(SEEN_RING_CLASS) + 16 * len(batch)
+        # a ring of n items or more that m are added to doubles to less than 2 (n + m), in steps of less than that in all
         classes = np.maximum(self.columns.seen_class[np.unique(batch.user)], 0)
-        need += 4 * int((arena.SMALLEST << classes.astype(np.int64)).sum())
+        need = 16 * len(batch) + 4 * int((arena.SMALLEST << classes.astype(np.int64)).sum())
         while arena.room(self.header, self.seen) < need:
             self.seen = np.concatenate([self.seen, np.full(len(self.seen), -1, np.int32)])
         advance(
             self.columns, self.header, self.seen, batch.user, batch.item, batch.action, batch.value, batch.ts,
-            batch.event_id, list_at, weights, scenarios, self.settings.sequence.seen, out,
+            batch.event_id, list_at, weights, scenarios, self.settings.sequence.seen, self._largest, out,
         )  # fmt: skip
 
     def history(self, slot: int, weights: F32, items: I32) -> tuple[int, int]:
@@ -242,9 +244,7 @@ class UserTable:
         c.served[slot], c.served_popular[slot] = row.served, row.served_popular
         c.served_frozen[slot] = row.served_frozen
         c.mf_n[slot], c.mf_bias[slot], c.mf[slot] = row.mf_n, row.mf_bias, row.mf
-        size_class = 0
-        while arena.block_size(size_class) < len(row.seen):
-            size_class += 1
+        size_class = ring_class(self.settings.sequence.seen, row.seen_n)
         while arena.room(self.header, self.seen) < arena.block_size(size_class):
             self.seen = np.concatenate([self.seen, np.full(len(self.seen), -1, np.int32)])
         if row.seen_n:

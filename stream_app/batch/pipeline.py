@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.base import DUPLICATE, LATE, U64, Bool, Lists
+from models.state.sequences import MAX_BATCH
 from models.state.user_rows import TOPICS
 from stream_app.batch.admission import Admission
 from stream_app.batch.catalogue_feed import AppliedItems, CatalogueFeed
@@ -30,8 +31,6 @@ from stream_app.settings import Settings
 
 if TYPE_CHECKING:
     from models.pipeline.recommender import Recommender
-
-MAX_BATCH = 5000
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from functools import partial
 
 from aiokafka import ConsumerRecord
 
-from stream_app.batch.pipeline import MAX_BATCH, Pipeline
+from models.state.sequences import MAX_BATCH
+from stream_app.batch.pipeline import Pipeline
 from stream_app.batch.refusals import DeadLetter
 from stream_app.errors import HeadraceError
 from stream_app.settings import Settings

@@ -14,7 +14,8 @@ from typing import Any
 
 from aiokafka import ConsumerRecord
 
-from stream_app.batch.pipeline import MAX_BATCH, Pipeline
+from models.state.sequences import MAX_BATCH
+from stream_app.batch.pipeline import Pipeline
 from stream_app.settings import Settings
 from stream_app.store.state import StateStore
 from stream_app.store.state_folder import StateError

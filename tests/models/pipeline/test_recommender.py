@@ -11,7 +11,8 @@ import pytest
 
 from models.config import ModelSettings, PolicySettings, SequenceSettings
 from models.online.covisit import rates
-from models.pipeline.recommender import MAX_BATCH, Recommender
+from models.pipeline.recommender import Recommender
+from models.state.sequences import MAX_BATCH
 from tests.batches import SETTINGS, WEIGHTS, Event, Store, clicks, feed, named, new, slots_of, traffic
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,3 +53,10 @@ def test_a_block_of_another_size_is_not_given_out() -> None:
 
 def test_sizes_double_from_eight() -> None:
     assert [arena.block_size(c) for c in range(4)] == [8, 16, 32, 64]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    header, keys = arena.new_header(), np.full(20, -1, np.int32)
+    arena.allocate(header, keys, 1)
+    with pytest.raises(MemoryError, match="no room"):
+        arena.allocate(header, keys, 0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from models.base import ACCEPTED, DUPLICATE, LATE, EventBatch
 from models.config import ModelSettings, SequenceSettings
+from models.state.arena import block_size
 from models.state.sequences import HISTORY, Histories
 from models.state.user_rows import unpack_row
 from models.state.users import UserTable
@@ -185,6 +186,27 @@ class TestSeen:
         advance(table, [(0, n, 1, n, 0) for n in range(101)])
         out = advance(table, [(0, 1, 1, 500, 0), (0, 0, 1, 501, 0), (0, 1, 1, 502, 0)])
         assert out.repeat.tolist() == [1, 0, 0]
+
+    @pytest.mark.parametrize("remembered", [100, 1000, 10_000])
+    def test_users_who_had_more_than_is_remembered_come_back_into_rings_of_their_own(
+        self, remembered: int
+    ) -> None:
+        """Their rings grow again, all in one batch: there must be room for it."""
+        many = ModelSettings(max_cached_users=64, sequence=SequenceSettings(seen=remembered))
+        had, comes = 6000, 40
+        table = table_of("a", given_settings=many)
+        for start in range(0, had, 3000):
+            advance(table, [(0, n, 1, n, 0) for n in range(start, start + 3000)])
+        row = table.row(0)
+        table = table_of(given_settings=many)
+        slots = [table.admit(f"u{n}", 0, row) for n in range(comes)]
+        advance(table, [(slot, had + n, 1, had + n, 0) for n in range(8) for slot in slots])
+        kept = list(range(max(0, had + 8 - remembered), had + 8))
+        assert all(unpack_row(table.row(slot)).seen.tolist() == kept for slot in slots)
+        at = np.sort(table.columns.seen_at[slots])
+        sizes = block_size(table.columns.seen_class[slots].max())
+        assert (np.diff(at) >= sizes).all()
+        assert at[-1] + sizes <= len(table.seen)
 
 
 class TestMemory:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from models.base import Bool, EventBatch
 from models.pipeline.recommender import Recommender
+from models.state.sequences import MAX_BATCH
 from stream_app.batch import refusals
-from stream_app.batch.pipeline import MAX_BATCH, Pipeline, Processed
+from stream_app.batch.pipeline import Pipeline, Processed
 from stream_app.errors import UsageError
 from stream_app.settings import load
 from tests.records import APPENDED, Read, event

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from stream_app.batch.pipeline import MAX_BATCH, Processed
+from models.state.sequences import MAX_BATCH
+from stream_app.batch.pipeline import Processed
 from stream_app.batch.refusals import DeadLetter
 from stream_app.settings import load
 from stream_app.worker import commits
