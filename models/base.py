@@ -88,6 +88,15 @@ class Lists:
         return len(self.user)
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a user is shown once a list is published, int32 [k] each: the list, popularity's and the frozen model's."""
+
+    served: I32
+    popular: I32
+    frozen: I32
+
+
 @dataclass(slots=True)
 class Outcome:
     """What became of a batch: a status for each event, and the lists that were asked for."""

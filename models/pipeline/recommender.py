@@ -26,7 +26,8 @@ from models.pipeline.candidates import Reranked, Scratch, new_scratch
 from models.pipeline.evaluation import Baselines
 from models.pipeline.fixed import Fixed, fixed_of
 from models.pipeline.ranking_apart import RankingApart
-from models.pipeline.reranking import Reranker, VectorPlan
+from models.pipeline.rerankers import NONE, Rerankers
+from models.pipeline.reranking import Reranker
 from models.state import growth, totals
 from models.state.catalogue import Catalogue
 from models.state.learned import State
@@ -93,6 +94,7 @@ class Recommender:
         self.credits = (*self.sources, EXPLORATION)
         """Names of what `Lists.source` says."""
         slots = len(self.catalogue.columns.number)
+        self.rerankers = Rerankers(self.catalogue)
         self._persistence = Persistence(self.users, self.catalogue, self.actions)
         start = np.zeros(len(self.features))
         readings = len(settings.covisit.readings)
@@ -119,44 +121,20 @@ class Recommender:
         self._ranking = RankingApart(self._fixed, settings.asymmetric_mf.factors)
         self._room = covisit.needs(settings.covisit)
         self._histories = new_histories(0)
-        self._reranker: Reranker | None = None
-        self._frozen: Reranker | None = None
-        self._none = Reranked(
-            False, np.zeros((1, 1), np.float32), np.zeros(1, np.float32), np.full(1, -1, np.int32)
-        )
-        self._reranked = self._frozen_reranked = self._none
-        self._rows: dict[int, I32] = {}  # of `_row_of_number`, until items come or go, or the re-ranker does
         self._baselines_on = baselines
         self._baselines = self._new_baselines(len(self.users.columns.partition) if baselines else 1)
 
     # -- the re-ranker -----------------------------------------------------------------------------------------
     @property
     def reranker(self) -> Reranker | None:
-        return self._reranker
+        """The re-ranker in use."""
+        return None if self.rerankers.live is None else self.rerankers.live.reranker
 
-    def set_reranker(self, reranker: Reranker | None) -> None:
-        """Score with this snapshot from the next batch on; the first one ever set stays as the frozen baseline."""
-        if self._frozen is None and self._reranker is not None:
-            self._frozen = self._reranker
-            self._frozen_reranked = self._reranked
-        self._reranker = reranker
-        self._rows.clear()
-        self._reranked = self._none if reranker is None else self._align(reranker)
-
-    def _align(self, reranker: Reranker) -> Reranked:
-        slots = len(self.catalogue.columns.number)
-        row_of = np.full(slots, -1, np.int32)
-        ids = [
-            (slot, i) for slot in range(self.catalogue.slots) if (i := self.catalogue.id_at(slot)) is not None
-        ]
-        if ids:
-            row_of[[slot for slot, _ in ids]] = reranker.rows([i for _, i in ids])
-        return Reranked(
-            True,
-            np.ascontiguousarray(reranker.item_vectors, np.float32),
-            np.ascontiguousarray(reranker.item_bias, np.float32),
-            row_of,
-        )
+    def set_reranker(self, reranker: Reranker | None, first: Reranker | None = None) -> None:
+        """Score with this snapshot from the next batch on (`models.pipeline.rerankers.Rerankers.use`)."""
+        self._fit()
+        self.rerankers.use(reranker, first)
+        self._persistence.shared_changed = True
 
     # -- events ------------------------------------------------------------------------------------------------
     def process(
@@ -183,15 +161,11 @@ class Recommender:
             self._histories = new_histories(n)
         buffers: tuple[Any, ...] = self._histories
         h = Histories(*(column[:n] for column in buffers))
-        reranker = self._reranker if rerank else None
-        plan = None if reranker is None else self._plan(reranker, self._reranked, batch)
+        live = self.rerankers.live if rerank else None
+        plan = None if live is None else live.plan(self.users, batch, self.actions)
         sample = self._in_sample(batch.user)
-        frozen = self._frozen if rerank else None
-        frozen_plan = (
-            None
-            if frozen is None or not sample.any()
-            else self._plan(frozen, self._frozen_reranked, batch, wanted=sample)
-        )
+        frozen = self.rerankers.frozen if rerank and sample.any() else None
+        frozen_plan = None if frozen is None else frozen.plan(self.users, batch, self.actions, wanted=sample)
         self.users.advance(batch, list_at, self.actions.weights, self.actions.scenarios, h)
         accepted = h.status != DUPLICATE
         nothing = np.zeros((n, 1), np.float32)
@@ -210,8 +184,8 @@ class Recommender:
                 at = stream.run(
                     self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
                     self.catalogue.slot_of, self._room, columns, at,
-                    self._none if plan is None else self._reranked,
-                    self._none if frozen_plan is None else self._frozen_reranked,
+                    NONE if live is None else live.side,
+                    NONE if frozen is None else frozen.side,
                     self._baselines, because, apart, out,
                 )  # fmt: skip
                 if at < n:
@@ -231,17 +205,16 @@ class Recommender:
         self._own_baselines(slots)
         n = len(slots)
         out = listing.new_output(n, self.settings.policy.k)
-        vectors = np.zeros((n, 1), np.float32)
-        if self._reranker is not None:
-            vectors = self._current_vectors(self._reranker, self._reranked, slots)
-        sample = self._in_sample(slots)
-        frozen_vectors = np.zeros((n, 1), np.float32)
-        if self._frozen is not None and sample.any():
-            frozen_vectors = self._current_vectors(self._frozen, self._frozen_reranked, slots)
+        live, sample = self.rerankers.live, self._in_sample(slots)
+        frozen = self.rerankers.frozen if sample.any() else None
+        nothing = np.zeros((n, 1), np.float32)
+        vectors = nothing if live is None else live.current(self.users, slots, self.actions)
+        frozen_vectors = nothing if frozen is None else frozen.current(self.users, slots, self.actions)
         stream.refresh(
             self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
             self.catalogue.slot_of, slots, self.actions.weights, self.actions.scenarios, vectors,
-            frozen_vectors, sample, self._reranked, self._frozen_reranked, self._baselines,
+            frozen_vectors, sample, NONE if live is None else live.side, NONE if frozen is None else frozen.side,
+            self._baselines,
             np.zeros(HISTORY, np.int32), out, counted,
         )  # fmt: skip
         self._persistence.shared_changed |= n > 0
@@ -269,13 +242,18 @@ class Recommender:
     def view(self) -> View:
         """What the next list would be made from; it holds until the next batch."""
         self._fit()
-        return View(self._state, self._fixed, self._scratch, self._reranked, self.catalogue.slot_of)
+        live = self.rerankers.live
+        reranked = NONE if live is None else live.side
+        return View(self._state, self._fixed, self._scratch, reranked, self.catalogue.slot_of)
 
     def vectors_of(self, users: UserTable, slots: I32) -> F32:
         """The re-ranker's vectors of users in any table [n, d]; zeros where there is no re-ranker."""
-        if self._reranker is None:
-            return np.zeros((len(slots), 1), np.float32)
-        return self._reranker.current(users, slots, self._row_of_number(self._reranked), self.actions)
+        live = self.rerankers.live
+        return (
+            np.zeros((len(slots), 1), np.float32)
+            if live is None
+            else live.current(users, slots, self.actions)
+        )
 
     # -- state -------------------------------------------------------------------------------------------------
     @property
@@ -290,7 +268,7 @@ class Recommender:
 
     def take_dirty(self, *, whole: bool = True) -> Delta:
         """What changed since `mark_clean` (`models.state.persistence`); nothing is marked here."""
-        return self._persistence.take(self._state, whole=whole)
+        return self._persistence.take(self._state, self.rerankers.first, whole=whole)
 
     def mark_clean(self) -> None:
         """What the last `take_dirty` gave is as good as written: whoever took it writes it, or ends."""
@@ -303,6 +281,7 @@ class Recommender:
             ValueError: bytes that these settings did not write.
         """
         rows = self._persistence.read(items, meta, self._state)
+        self.rerankers.first = rows.first_model
         self._top_numbers = rows.tops
         self._fit()
         self._state = self._persistence.fill(self._state, rows, self._fixed.covisit, self._room)
@@ -313,13 +292,11 @@ class Recommender:
         catalogue = self.catalogue
         self._state = self._state._replace(announced=catalogue.announced.columns())
         if catalogue.admitted or catalogue.columns is not self._state.items:
-            self._rows.clear()
+            self.rerankers.fit()
         if catalogue.columns is not self._state.items:
             slots = len(catalogue.columns.number)
             self._state = growth.fitted(self._state, catalogue.columns)
             self._scratch = self._new_scratch(slots)
-            self._reranked = growth.with_slots(self._reranked, slots)
-            self._frozen_reranked = growth.with_slots(self._frozen_reranked, slots)
         if self._scratch.mark[0] > 2_000_000_000:
             self._scratch = self._new_scratch(len(catalogue.columns.number))
         if catalogue.admitted:
@@ -350,19 +327,13 @@ class Recommender:
 
     def _initialise(self, slots: list[int]) -> None:
         s = self._state
-        ids = [self.catalogue.id_at(slot) or "" for slot in slots]
         stream.admit(s, np.asarray(slots, np.int64), self._fixed.seed, self.settings.biased_mf.init_std)
-        for reranker, reranked in (
-            (self._reranker, self._reranked),
-            (self._frozen, self._frozen_reranked),
-        ):
-            if reranker is not None:
-                reranked.row_of[slots] = reranker.rows(ids)
+        self.rerankers.admit(slots)
 
     def make_room(self) -> None:
         """Drop the items longest without an event, a sixteenth of all: for when the catalogue has no room for more."""
         self._persistence.journal.break_off()
-        self._rows.clear()
+        self.rerankers.fit()
         gone = self.catalogue.evict(self.settings.max_items - self.settings.max_items // 16)
         s = self._state
         s.totals[totals.ITEMS_WITH_EVENTS] -= np.count_nonzero(s.items.born[gone] >= 0)
@@ -378,22 +349,9 @@ class Recommender:
         s.totals[totals.ITEMS_SHOWN] -= float(s.items.shown[gone].sum())
 
     # -- pieces ------------------------------------------------------------------------------------------------
-    def _plan(
-        self, reranker: Reranker, reranked: Reranked, batch: EventBatch, wanted: Bool | None = None
-    ) -> VectorPlan:
-        return reranker.plan(self.users, batch, self._row_of_number(reranked), self.actions, wanted)
-
-    def _current_vectors(self, reranker: Reranker, reranked: Reranked, slots: I32) -> F32:
-        return reranker.current(self.users, slots, self._row_of_number(reranked), self.actions)
-
-    def _row_of_number(self, reranked: Reranked) -> I32:
-        which = id(reranked.row_of)
-        if which not in self._rows:
-            slot_of = self.catalogue.slot_of
-            self._rows[which] = np.where(slot_of >= 0, reranked.row_of[slot_of], -1).astype(np.int32)
-        return self._rows[which]
-
     def _in_sample(self, slots: I32) -> Bool:
+        if self.rerankers.first_is_lost:
+            return np.zeros(len(slots), np.bool_)
         return self.users.hashes[slots] % np.uint64(SAMPLE) == self._fixed.seed % np.uint64(SAMPLE)
 
     def _new_scratch(self, slots: int) -> Scratch:

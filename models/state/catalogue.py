@@ -75,6 +75,8 @@ class Catalogue:
         self._ids: list[str | None] = []
         self._free: list[int] = []
         self._off: set[str] = set()
+        self.unavailable_changed = False
+        """Whether other items are unavailable than at the last commit."""
         self.admitted: list[int] = []
         """Slots given since the models last made room for them."""
         self.removed: list[int] = []
@@ -176,22 +178,29 @@ class Catalogue:
             self.removed.append(number)
         return slots
 
-    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str] = ()) -> None:
-        """What the catalogue says of an item; of one without events, that it is not available, or may be explored."""
-        if available:
-            self._off.discard(item_id)
-        elif len(self._off) < self.max_items:
-            self._off.add(item_id)
+    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str] = ()) -> bool:
+        """What the catalogue says of an item; of one without events, that it is not available, or may be explored.
+
+        Returns:
+            False where it is one unavailable item too many: as many as `max_items` are remembered.
+        """
+        known = True
+        if available == (item_id in self._off):
+            known = available or len(self._off) < self.max_items
+            if known:
+                self._off ^= {item_id}
+                self.unavailable_changed = True
         number, bits, slot = self.numbers.get(item_id), category_bits(categories), -1
         if number is not None:
             slot = int(self.slot_of[number])
             self.columns.available[slot] = available
             self.columns.categories[slot] = bits
         self.announced.tell(item_id, slot, available, bits)
+        return known
 
-    def retire(self, item_id: str) -> None:
-        """The item is no longer offered."""
-        self.set_item(item_id, available=False)
+    def retire(self, item_id: str) -> bool:
+        """The item is no longer offered; as `set_item`."""
+        return self.set_item(item_id, available=False)
 
     @property
     def unavailable(self) -> frozenset[str]:

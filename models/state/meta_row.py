@@ -26,16 +26,17 @@ class _Row(msgspec.Struct, frozen=True):
     mf_mean: list[float]
     blend_weight: list[list[float]]
     blend_square: list[list[float]]
-    unavailable: list[str]
+    unavailable: list[str] = []  # of schema 5 or before; they have a row of their own since
     here_total: list[float] = []
     here_base: list[int] = []
     here_epochs: list[int] = []
     here_top: list[list[int]] = []
     blend_layer: list[list[float]] = []
+    first_model: str = ""
 
 
-def dump(state: State, actions: Actions, catalogue: Catalogue) -> bytes:
-    """The row's bytes."""
+def dump(state: State, actions: Actions, catalogue: Catalogue, first_model: str) -> bytes:
+    """The row's bytes; `first_model` is the version of the first re-ranker that was used."""
     s, p, here = state, state.popularity, state.here
     number = np.append(s.items.number, np.int32(-1))
     met = len(np.trim_zeros(here.total, "b"))
@@ -51,12 +52,12 @@ def dump(state: State, actions: Actions, catalogue: Catalogue) -> bytes:
             mf_mean=s.mf_mean.tolist(),
             blend_weight=s.blend.weight.tolist(),
             blend_square=s.blend.square.tolist(),
-            unavailable=sorted(catalogue.unavailable),
             here_total=here.total[:met].tolist(),
             here_base=here.base[:met].tolist(),
             here_epochs=here.epochs[:met].tolist(),
             here_top=number[here.top[:met]].tolist(),
             blend_layer=[part.ravel().tolist() for part in _layer(s)],
+            first_model=first_model,
         )
     )
 
@@ -66,11 +67,12 @@ def _layer(state: State) -> tuple[F32 | F64, ...]:
     return b.hidden, b.hidden_square, b.out, b.out_square, b.lessons
 
 
-def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> tuple[I64, I64]:
+def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> tuple[tuple[I64, I64], str]:
     """Put a row back.
 
     Returns:
-        Numbers of the most popular items [half-lives, TOP], and of those in each scenario; slots are not known yet.
+        Numbers of the most popular items [half-lives, TOP], and of those in each scenario: slots are not known yet. And
+        `first_model`.
 
     Raises:
         ValueError: other settings wrote it.
@@ -99,4 +101,4 @@ def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> t
         part[:] = np.reshape(stored, part.shape)
     catalogue.next_number = row.next_number
     here_top = np.asarray(row.here_top, np.int64).reshape(met, popularity.TOP)
-    return np.asarray(row.popularity_top, np.int64), here_top
+    return (np.asarray(row.popularity_top, np.int64), here_top), row.first_model

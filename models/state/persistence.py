@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from models.base import I64, U8
@@ -22,6 +23,8 @@ from models.vocabulary import Actions
 
 META = b"recommender"
 """Key of what belongs to no single user or item."""
+UNAVAILABLE = b"unavailable"
+"""Key of the ids of items that are not available, whether they had events or not."""
 
 
 @dataclass(slots=True)
@@ -38,11 +41,13 @@ class Rows:
     """Rows of items whose ids are back in the catalogue: (kind, item number, bytes), and segments of the journal.
 
     `tops` are numbers of the most popular items, as of `meta_row.load`; None where nothing was written yet.
+    `first_model` is the version of the first re-ranker that was used.
     """
 
     rest: list[tuple[bytes, int, bytes]] = field(default_factory=list)
     segments: dict[int, bytes] = field(default_factory=dict)
     tops: tuple[I64, I64] | None = None
+    first_model: str = ""
 
 
 class Persistence:
@@ -69,12 +74,14 @@ class Persistence:
         heads = int(np.count_nonzero(flags & HEAD))
         outputs = int(np.count_nonzero(flags & OUTPUT))
         items = rows + heads * (width + 200) + outputs * (width + 16)
-        return self._users.dirty_bytes() + int(items)
+        unavailable = 16 * len(self._catalogue.unavailable) if self._catalogue.unavailable_changed else 0
+        return self._users.dirty_bytes() + int(items) + unavailable
 
-    def take(self, state: State, *, whole: bool) -> Delta:
+    def take(self, state: State, first_model: str, *, whole: bool) -> Delta:
         """What changed since `mark_clean`; nothing is marked here.
 
         Args:
+            first_model: version of the first re-ranker that was used, "" for none.
             whole: with every co-visitation row that changed. Else with a part of them and, for the others, what they
                 learned, where that is less (`models.online.covisit_journal`); a whole one writes them all.
         """
@@ -93,7 +100,9 @@ class Persistence:
             delta.items.append((name, item_rows.id_bytes(slot, self._catalogue.id_at(slot) or "")))
         delta.items.extend(item_rows.dump(state, slots, flags))
         if self.shared_changed or delta.users or delta.items:
-            delta.meta.append((META, meta_row.dump(state, self._actions, self._catalogue)))
+            delta.meta.append((META, meta_row.dump(state, self._actions, self._catalogue, first_model)))
+        if self._catalogue.unavailable_changed:
+            delta.meta.append((UNAVAILABLE, msgspec.msgpack.encode(sorted(self._catalogue.unavailable))))
         self._taken = plan
         return delta
 
@@ -107,6 +116,7 @@ class Persistence:
         flags &= np.where(plan.rows, 0, ROW).astype(np.uint8)
         self.journal.written(plan)
         self._catalogue.removed.clear()
+        self._catalogue.unavailable_changed = False
         self.shared_changed = False
 
     def read(
@@ -120,7 +130,11 @@ class Persistence:
         rows = Rows()
         found = dict(meta)
         if META in found:
-            rows.tops = meta_row.load(found[META], state, self._actions, self._catalogue)
+            rows.tops, rows.first_model = meta_row.load(found[META], state, self._actions, self._catalogue)
+        if UNAVAILABLE in found:
+            for item_id in msgspec.msgpack.decode(found[UNAVAILABLE], type=list[str]):
+                self._catalogue.set_item(item_id, available=False)
+            self._catalogue.unavailable_changed = False
         for name, data in items:
             kind, number = item_rows.parse_key(name)
             if kind == covisit_journal.KIND:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.base import F32, I32, I64, U8, U64, Bool, EventBatch
+from models.base import F32, I32, I64, U8, U64, Bool, EventBatch, Served
 from models.config import ModelSettings
 from models.randomness import hash64
 from models.state import arena
@@ -73,7 +73,7 @@ class UserTable:
         self._id: list[str | None] = []
         self._free: list[int] = []
         self._tick = 0
-        self._erased: dict[str, int] = {}
+        self._erased: dict[tuple[int, str], None] = {}
 
     # -- who is here -------------------------------------------------------------------------------------------
     def slot(self, user_id: str) -> int:
@@ -103,6 +103,17 @@ class UserTable:
     def last_list(self, slot: int) -> I32:
         """Item numbers of the last published list, int32 [k]; -1 where there is none."""
         return self.columns.served[slot]
+
+    def shown(self, slot: int) -> Served:
+        """What the user is shown, as it stands."""
+        c = self.columns
+        return Served(c.served[slot].copy(), c.served_popular[slot].copy(), c.served_frozen[slot].copy())
+
+    def show(self, slot: int, lists: Served) -> None:
+        """The user is shown these lists from now on."""
+        c = self.columns
+        c.served[slot], c.served_popular[slot] = lists.served, lists.popular
+        c.served_frozen[slot], c.dirty[slot] = lists.frozen, 1
 
     def positions(self, slot: int) -> I64:
         """Newest offset seen of each input topic, int64 [TOPICS]; -1 for none. Writable: the caller advances it."""
@@ -152,7 +163,7 @@ class UserTable:
     def erase(self, slot: int) -> None:
         """Forget a user; their row is deleted by the next commit."""
         user_id = self.id_of(slot)
-        self._erased[user_id] = self.partition_of(slot)
+        self._erased[self.partition_of(slot), user_id] = None
         self._drop(slot)
 
     # -- events ------------------------------------------------------------------------------------------------
@@ -167,7 +178,7 @@ class UserTable:
         """
         self._tick += 1
         self.columns.last_used[batch.user] = self._tick
-        # a ring of n items or more that m are added to doubles to less than 2 (n + m), in steps of less than that in all
+        # a ring of n items that m are added to doubles up to less than 2 (n + m), and takes twice that on the way
         classes = np.maximum(self.columns.seen_class[np.unique(batch.user)], 0)
         need = 16 * len(batch) + 4 * int((arena.SMALLEST << classes.astype(np.int64)).sum())
         while arena.room(self.header, self.seen) < need:
@@ -185,8 +196,9 @@ class UserTable:
     # -- persistence -------------------------------------------------------------------------------------------
     def dirty(self) -> Iterator[tuple[int, str, bytes | None]]:
         """(partition, user id, row) of every user changed since `mark_clean`; row None for an erased one."""
-        for user_id, partition in self._erased.items():
-            if user_id not in self._slot:
+        for partition, user_id in self._erased:
+            slot = self.slot(user_id)
+            if slot < 0 or self.partition_of(slot) != partition or not self.columns.dirty[slot]:
                 yield partition, user_id, None
         for slot in map(int, np.flatnonzero(self.columns.dirty)):
             yield self.partition_of(slot), self.id_of(slot), self.row(slot)

@@ -2,12 +2,13 @@
 
 In: records as Kafka gives them, in log order. Out: what the recommender's catalogue is told, titles for
 people, and dead letters. The catalogue keeps an item only once it has events, so what `items` says of the
-others waits here, bounded. None of it is state: the topic is compacted, and is read again from its
-beginning at every start.
+others waits here, bounded. None of it is state, but for the ids of unavailable items: the topic is compacted, and is
+read again from its beginning at every start, when the tombstones of retired items may be gone.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +28,8 @@ from stream_app.batch.refusals import (
     read_object,
     shown,
 )
+
+log = logging.getLogger(__name__)
 
 MAX_TITLE = 200
 MAX_CATEGORIES = 64
@@ -53,8 +56,8 @@ class KnownItem(NamedTuple):
 class Catalogue(Protocol):
     """Who is told; `models.state.catalogue.Catalogue`."""
 
-    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str]) -> None: ...
-    def retire(self, item_id: str) -> None: ...
+    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str]) -> bool: ...
+    def retire(self, item_id: str) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -100,6 +103,7 @@ class CatalogueFeed:
         self.catalogue = catalogue
         self.limit = limit
         self._known: dict[str, KnownItem] = {}
+        self._too_many = False
 
     def apply(self, records: Iterable[Record]) -> AppliedItems:
         """Take in records, in their order."""
@@ -115,7 +119,7 @@ class CatalogueFeed:
                 known = self._known.get(item_id)
                 if known is not None:
                     self._known[item_id] = known._replace(available=False)
-                self.catalogue.retire(item_id)
+                self._said(self.catalogue.retire(item_id))
                 out.retired += 1
             else:
                 self._remember(item_id, item)
@@ -139,7 +143,16 @@ class CatalogueFeed:
         return len(self._known)
 
     def _tell(self, item_id: str, item: KnownItem) -> None:
-        self.catalogue.set_item(item_id, available=item.available, categories=item.categories)
+        self._said(self.catalogue.set_item(item_id, available=item.available, categories=item.categories))
+
+    def _said(self, remembered: bool) -> None:
+        if not remembered and not self._too_many:
+            self._too_many = True
+            log.warning(
+                "more items are unavailable than can be remembered (models.max_items, %d): others may be listed "
+                "once they have events. Take what will never come back out of the catalogue, or raise the limit",
+                self.limit,
+            )
 
     def _remember(self, item_id: str, item: KnownItem) -> None:
         if item_id not in self._known and len(self._known) >= self.limit:

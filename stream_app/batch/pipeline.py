@@ -113,12 +113,25 @@ class Pipeline:
         return self.feed.apply(records)
 
     def refresh(self, user_ids: Iterable[str]) -> list[Outgoing]:
-        """New lists, without an event, for those of these users who are in memory."""
+        """New lists, without an event, for those of these users who are in memory; to be told once `published`."""
         users = self.recommender.users
         found = (users.slot(user) for user in dict.fromkeys(user_ids))
         slots = [slot for slot in found if slot >= 0]
         progress = {slot: self._progress(slot) for slot in slots}
-        return self._refreshed(slots, progress, REFRESH, self.clock())
+        before = [users.shown(slot) for slot in slots]
+        lists = self._refreshed(slots, progress, REFRESH, self.clock())
+        for one, slot, published in zip(lists, slots, before, strict=True):
+            one.served = users.shown(slot)
+            users.show(slot, published)
+        return lists
+
+    def published(self, lists: Iterable[Outgoing]) -> None:
+        """These refreshed lists are what their users are shown, but for those who got newer ones since."""
+        users = self.recommender.users
+        for one in lists:
+            slot = users.slot(one.user_id)
+            if slot >= 0 and one.served is not None and users.revision(slot) == one.revision:
+                users.show(slot, one.served)
 
     def process(
         self,

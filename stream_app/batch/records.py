@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from models.base import Lists
+from models.base import Lists, Served
 from models.pipeline.recommender import EXPLORATION
 from stream_app.events import Because, Recommendation, RecommendedItem
 
@@ -33,6 +33,7 @@ class Outgoing:
         append_ms: timestamps of the records of the events that this list is the first to show, in log order;
             empty for a refresh.
         received_ms: the worker's clock when the events came.
+        served: what the user is shown once this is published; None where they are taken to be shown it already.
     """
 
     key: bytes
@@ -42,6 +43,7 @@ class Outgoing:
     reason: str
     append_ms: list[int]
     received_ms: float
+    served: Served | None = None
 
 
 @dataclass(slots=True)

@@ -14,12 +14,13 @@ from typing import Any
 from stream_app.settings import Settings
 from stream_app.store.state_folder import StateError
 
-SCHEMA = 5
+SCHEMA = 6
 """Version of the layout: column families, keys, and the codecs of the rows."""
 
-READABLE = (3, 4, SCHEMA)
+READABLE = (3, 4, 5, SCHEMA)
 """Versions that this one reads; the next commit writes its own. 3: items have no popularity by scenario (`s` rows).
-4: nothing was learned of pairs of items (`models.online.slim`), and the blend was linear."""
+4: nothing was learned of pairs of items (`models.online.slim`), and the blend was linear. 5: unavailable items stood
+among what is shared, and the first model was not named."""
 
 FREE = (
     "events.",

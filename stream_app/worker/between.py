@@ -6,6 +6,7 @@ runs while a batch is processed, and never holds events up for long: lists are r
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,8 @@ from aiokafka import ConsumerRecord
 from stream_app.batch.pipeline import Pipeline
 from stream_app.batch.records import Outgoing
 from stream_app.store.state import Position
-from stream_app.worker.followers import Followers
+from stream_app.worker.first_model import FirstModel
+from stream_app.worker.followers import Followers, Swap
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.publish import Publisher
 
@@ -39,6 +41,7 @@ class Between:
         items_from: the next offset of each partition of `items`, as stored. The topic is read from its
             beginning at every start, but what was reported as a dead letter once is not reported again.
         refresh_users: how many of the users touched last get a new list after a swap.
+        first_model: keeps the first model; None where this worker uses none.
 
     Attributes:
         items_done: the next offset of each partition of `items`.
@@ -54,6 +57,7 @@ class Between:
         *,
         items_from: Mapping[Position, int],
         refresh_users: int,
+        first_model: FirstModel | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._followers = followers
@@ -63,6 +67,7 @@ class Between:
         self._reported = dict(items_from)
         self.items_done = dict(items_from)
         self._limit = refresh_users
+        self._first_model = first_model
         self._recent: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         self._waiting: dict[str, Outgoing] = {}
@@ -76,7 +81,8 @@ class Between:
             await self.apply_items(records)
         swap = self._followers.take_swap()
         if swap is not None:
-            await self._in_thread(self._pipeline.recommender.set_reranker, swap.reranker)
+            first = await self._first(swap)
+            await self._in_thread(self._pipeline.recommender.set_reranker, swap.reranker, first)
             self._metrics.set_model(swap.version)
             self._metrics.swaps.inc()
             self._stale = dict(self._recent)
@@ -85,6 +91,17 @@ class Between:
                 swap.version or "none",
                 len(self._stale),
             )
+
+    async def _first(self, swap: Swap) -> Any:
+        """Keep the first model; or have it back, where it is not the one in use until now."""
+        if self._first_model is None or swap.folder is None:
+            return None
+        known = self._pipeline.recommender.rerankers
+        if not known.first:
+            await asyncio.to_thread(self._first_model.keep, swap.version, swap.folder)
+        elif known.first_is_lost and swap.version != known.first:
+            return await asyncio.to_thread(self._first_model.read, known.first)
+        return None
 
     async def apply_items(self, records: Sequence[ConsumerRecord]) -> None:
         """Tell the catalogue; bad records become dead letters, once."""
@@ -138,7 +155,9 @@ class Between:
         """Send the refreshed lists whose revisions are committed now.
 
         Were they sent before, a crash would take their revisions back, and what is published under the same
-        numbers afterwards would look like a repeat.
+        numbers afterwards would look like a repeat. What is next is scored against them from here on.
         """
         ready, self._on_the_way = self._on_the_way, {}
+        if ready:
+            await self._in_thread(self._pipeline.published, ready.values())
         await self._publisher.recommendations(ready.values(), log_append=False)

@@ -46,6 +46,7 @@ class Swap:
 
     version: str
     reranker: Any
+    folder: Path | None = None
 
 
 class Switches:
@@ -241,7 +242,7 @@ class Followers(faust.Service):
                 error,
             )
             return
-        self._swap = Swap(live, reranker)
+        self._swap = Swap(live, reranker, folder)
 
     async def on_stop(self) -> None:
         self._room.set()

@@ -24,6 +24,7 @@ from stream_app.store.state_folder import FolderLock
 from stream_app.worker.between import Between
 from stream_app.worker.commits import Commits
 from stream_app.worker.failpoints import Failpoints
+from stream_app.worker.first_model import FirstModel
 from stream_app.worker.followers import Followers, LoadSnapshot
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.garbage import spare_what_is_there
@@ -204,6 +205,9 @@ class Ingest(faust.Service):
             self._in_thread,
             items_from={at: offset for at, offset in store.offsets.items() if at[0] == settings.topics.items},
             refresh_users=settings.worker.refresh_users,
+            first_model=FirstModel(settings.worker.state_dir, self._load_snapshot)
+            if self._load_snapshot
+            else None,
         )
         await followers.catch_up(between.apply_items)
         commits = Commits(

@@ -9,7 +9,7 @@ import pytest
 from models.config import ModelSettings, PopularitySettings
 from models.pipeline.recommender import Recommender
 from models.state import meta_row
-from models.state.persistence import META
+from models.state.persistence import META, UNAVAILABLE
 from models.vocabulary import kind_of
 from tests.batches import Event, Store, feed
 
@@ -60,9 +60,10 @@ def test_every_number_comes_back() -> None:
 
 def test_the_most_popular_items_come_back_by_number() -> None:
     recommender = learned()
-    data = meta_row.dump(recommender._state, recommender.actions, recommender.catalogue)
+    data = meta_row.dump(recommender._state, recommender.actions, recommender.catalogue, "7")
     other = Recommender(recommender.settings)
-    tops = meta_row.load(data, other._state, other.actions, other.catalogue)
+    tops, first_model = meta_row.load(data, other._state, other.actions, other.catalogue)
+    assert first_model == "7"
     numbers = recommender._state.items.number
     tables = (recommender._state.popularity.top, recommender._state.here.top[:2])
     for top, table in zip(tops, tables, strict=True):
@@ -70,14 +71,39 @@ def test_the_most_popular_items_come_back_by_number() -> None:
         assert (top >= 0).any()
 
 
+def test_unavailable_items_are_written_when_they_change_alone() -> None:
+    recommender, store = learned(), Store()
+    assert UNAVAILABLE in dict(recommender.take_dirty().meta)
+    store.commit(recommender)
+    recommender.catalogue.set_item("i4", available=False)
+    feed(recommender, [Event("u1", "i5", ts=10**6, offset=900, event_id=901)])
+    assert list(dict(recommender.take_dirty().meta)) == [META]
+    store.commit(recommender)
+    recommender.catalogue.set_item("i4", available=True)
+    recommender.catalogue.retire("never seen")
+    assert UNAVAILABLE in dict(recommender.take_dirty().meta)
+    store.commit(recommender)
+    assert store.into(Recommender(recommender.settings)).catalogue.unavailable == {"never seen"}
+
+
+def test_a_row_that_has_the_unavailable_items_too() -> None:
+    """As schema 5 wrote it: the next commit gives them a row of their own."""
+    recommender = learned()
+    row = dict(recommender.take_dirty().meta)[META]
+    store = Store(meta={META: msgspec.msgpack.encode(msgspec.msgpack.decode(row) | {"unavailable": ["i4"]})})
+    other = store.into(Recommender(recommender.settings))
+    assert other.catalogue.unavailable == {"i4"}
+    assert UNAVAILABLE in dict(other.take_dirty().meta)
+
+
 def test_a_row_from_before_there_were_scenarios() -> None:
     recommender = learned()
     data = msgspec.msgpack.decode(
-        meta_row.dump(recommender._state, recommender.actions, recommender.catalogue)
+        meta_row.dump(recommender._state, recommender.actions, recommender.catalogue, "7")
     )
     old = {name: value for name, value in data.items() if not name.startswith("here_")}
     other = Recommender(recommender.settings)
-    _, here = meta_row.load(msgspec.msgpack.encode(old), other._state, other.actions, other.catalogue)
+    (_, here), _ = meta_row.load(msgspec.msgpack.encode(old), other._state, other.actions, other.catalogue)
     assert here.shape == (0, 256)
     assert not other._state.here.total.any()
 
@@ -85,7 +111,7 @@ def test_a_row_from_before_there_were_scenarios() -> None:
 def test_a_blend_from_before_slim_keeps_its_weights() -> None:
     recommender = learned()
     data = msgspec.msgpack.decode(
-        meta_row.dump(recommender._state, recommender.actions, recommender.catalogue)
+        meta_row.dump(recommender._state, recommender.actions, recommender.catalogue, "7")
     )
     for name in ("blend_weight", "blend_square"):
         data[name] = [row[:-1] for row in data[name]]

@@ -293,3 +293,11 @@ class TestDirty:
         ((_, user, row),) = table.dirty()
         assert (user, row) == ("a", table.row(slot))
         assert table.events(slot) == 1
+
+    def test_an_erased_user_who_came_back_elsewhere_has_the_old_row_deleted(self) -> None:
+        table = table_of("a")
+        advance(table, [(0, 5, 1, 9, 0)])
+        table.erase(0)
+        slot = table.admit("a", 1, None)
+        advance(table, [(slot, 6, 1, 10, 0)])
+        assert list(table.dirty()) == [(0, "a", None), (1, "a", table.row(slot))]

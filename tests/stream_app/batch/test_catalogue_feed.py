@@ -22,11 +22,13 @@ class Told:
     def __init__(self) -> None:
         self.said: list[tuple[Any, ...]] = []
 
-    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str] = ()) -> None:
+    def set_item(self, item_id: str, *, available: bool, categories: Iterable[str] = ()) -> bool:
         self.said.append((item_id, available, tuple(categories)))
+        return available or item_id != "one too many"
 
-    def retire(self, item_id: str) -> None:
+    def retire(self, item_id: str) -> bool:
         self.said.append((item_id,))
+        return item_id != "one too many"
 
 
 @pytest.fixture
@@ -92,6 +94,17 @@ def test_long_titles_and_many_categories_are_cut(feed: CatalogueFeed, told: Told
     feed.apply([upsert(title="é" * 1000, categories=[str(n) for n in range(1000)])])
     assert len(feed.title("x")) == MAX_TITLE
     assert len(told.said[0][2]) == MAX_CATEGORIES
+
+
+@pytest.mark.parametrize("record", [upsert("one too many", available=False), Read(None, key=b"one too many")])
+def test_one_unavailable_item_too_many_is_warned_of_once(
+    feed: CatalogueFeed, record: Read, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed.apply([upsert("x", available=False), tombstone(b"y")])
+    assert not caplog.records
+    feed.apply([record, record])
+    (warning,) = caplog.records
+    assert "more items are unavailable" in warning.message
 
 
 @pytest.mark.parametrize(

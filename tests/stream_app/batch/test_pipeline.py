@@ -392,6 +392,26 @@ class TestRefresh:
         assert (record["reason"], record["events"], record["event_ts"]) == ("refresh", 1, 9)
         assert record["sources"] == {"events-0": 1}
 
+    def test_a_list_counts_from_its_publication_on(self, worker: Worker) -> None:
+        """Until then, and where its user got another one meanwhile, the user is shown what was published before."""
+        table = worker.recommender.users
+        worker.process(at(0, "a", "x"), at(1, "b", "y"), at(2, "c", "z"))
+        before = {user: table.last_list(table.slot(user)).tolist() for user in "ab"}
+        out = worker.pipeline.refresh(["a", "b"])
+        assert {user: table.last_list(table.slot(user)).tolist() for user in "ab"} == before
+        worker.process(at(3, "b", "w"))
+        newer = table.last_list(table.slot("b")).tolist()
+        worker.pipeline.published(out)
+        for user, expected in (("a", out[0]), ("b", None)):
+            shown = [
+                worker.recommender.catalogue.id_of(n) for n in table.last_list(table.slot(user)) if n >= 0
+            ]
+            if expected is None:
+                assert table.last_list(table.slot(user)).tolist() == newer
+            else:
+                assert shown == [i["item_id"] for i in json.loads(expected.value or b"")["items"]]
+                assert table.last_list(table.slot(user)).tolist() != before[user]
+
     def test_of_nobody_is_nothing(self, worker: Worker) -> None:
         assert worker.pipeline.refresh(["nobody"]) == []
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from stream_app.worker.between import Between
+from stream_app.worker.followers import Swap
 from stream_app.worker.freshness import WorkerMetrics
 
 
@@ -16,10 +17,12 @@ class World:
 
     def __init__(self, *users: str) -> None:
         self.sent: list[str] = []
-        self.swap: Any = SimpleNamespace(version="1", reranker=None)
+        self.shown: list[str] = []
+        self.swap: Any = Swap("1", None)
         pipeline = SimpleNamespace(
-            recommender=SimpleNamespace(set_reranker=lambda _: None),
+            recommender=SimpleNamespace(set_reranker=lambda *_: None),
             refresh=lambda some: [SimpleNamespace(user_id=user) for user in some],
+            published=lambda lists: self.shown.extend(one.user_id for one in lists),
         )
         followers = SimpleNamespace(take_items=list, take_swap=self.take_swap)
         publisher = SimpleNamespace(recommendations=self.recommendations)
@@ -52,11 +55,12 @@ def test_refreshed_lists_go_out_after_the_commit_that_has_their_revisions() -> N
         world = World("ann", "bob")
         await world.refreshed()
         await world.between.publish_refreshed()
-        assert world.sent == []
+        assert world.sent == world.shown == []
         world.between.commit_begins()
         await world.between.publish_refreshed()
         await world.between.publish_refreshed()
         assert sorted(world.sent) == ["ann", "bob"]
+        assert world.shown == world.sent
 
     asyncio.run(story())
 
@@ -71,7 +75,7 @@ def test_a_list_that_waits_is_dropped_when_its_user_gets_another_or_is_erased() 
         world.between.erased("eve")
         world.between.commit_begins()
         await world.between.publish_refreshed()
-        assert world.sent == ["bob"]
+        assert world.sent == world.shown == ["bob"]
 
     asyncio.run(story(begun=False))
     asyncio.run(story(begun=True))
