@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.base import I32, EventBatch
+from models.config import BlendSettings, ModelSettings
 from models.pipeline import recommender as recommender_module
 from models.pipeline.recommender import Recommender
 from models.pipeline.rerankers import Aligned, Rerankers
@@ -18,6 +19,7 @@ from tests.batches import Store, clicks, feed, new
 
 ITEMS = [f"i{n}" for n in range(90)]
 KNOWN = ITEMS[:60]
+SETTINGS = ModelSettings(blend=BlendSettings(start_transformer=3.0))
 
 
 class Fixed:
@@ -54,7 +56,7 @@ def everybody_is_in_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def two_models() -> tuple[Recommender, Store]:
     """Events under model 1, then under model 2; and the store with a commit of it."""
-    recommender, store = new(), Store()
+    recommender, store = new(SETTINGS), Store()
     recommender.set_reranker(Fixed("1"))
     feed(recommender, stream(0), store=store)
     recommender.set_reranker(Fixed("2"))
@@ -87,7 +89,7 @@ def test_after_a_restart_the_first_one_goes_on_being_compared_with() -> None:
     undisturbed, store = two_models()
     feed(undisturbed, stream(240), store=store)
     _, store = two_models()
-    again = store.into(new())
+    again = store.into(new(SETTINGS))
     assert again.rerankers.first == "1"
     again.set_reranker(Fixed("2"), Fixed("1"))
     feed(again, stream(240), store=store)
@@ -101,7 +103,7 @@ def test_without_the_first_one_its_figures_stop_and_all_others_go_on() -> None:
     before = frozen_figures(undisturbed)
     feed(undisturbed, stream(240), store=store)
     _, store = two_models()
-    again = store.into(new())
+    again = store.into(new(SETTINGS))
     again.set_reranker(Fixed("2"))
     feed(again, stream(240), store=store)
     assert frozen_figures(again) == before != frozen_figures(undisturbed)
@@ -110,7 +112,7 @@ def test_without_the_first_one_its_figures_stop_and_all_others_go_on() -> None:
 
 def test_another_model_than_the_first_is_not_taken_for_it() -> None:
     _, store = two_models()
-    again = store.into(new())
+    again = store.into(new(SETTINGS))
     again.set_reranker(Fixed("2"), Fixed("3"))
     assert again.rerankers.first_is_lost
 
