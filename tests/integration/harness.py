@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 from kafka import TopicPartition
 from kafka.admin import ConfigResource
 
 from models.pipeline.recommender import Recommender
+from models.pipeline.reranking import Reranker
 from models.state.persistence import Delta
 from models.state.user_rows import unpack_row
 from producers.simulate import Ledger, Simulation
@@ -24,6 +26,7 @@ from stream_app.brokers.broker import Broker, free_port
 from stream_app.brokers.topic_facts import connect
 from stream_app.brokers.topic_reader import open_reader
 from stream_app.brokers.topics import create
+from stream_app.events import Live, Manifest
 from stream_app.settings import Settings, TopicSettings, load
 from stream_app.store.state import StateStore
 from stream_app.views.coverage import Coverage, check
@@ -154,6 +157,15 @@ class Stage:
 
         asyncio.run(run())
 
+    def go_live(self, version: str, sha256: str) -> None:
+        """Announce a snapshot and point to it."""
+        manifest = Manifest(name="transformer", version=version, sha256=sha256, cut={}, created_ts=0)
+        records = [
+            (f"transformer/{version}".encode(), msgspec.json.encode(manifest)),
+            (b"transformer/live", msgspec.json.encode(Live(version=version))),
+        ]
+        self.send(records, self.topics.models)
+
     def until_gone(self, topic: str) -> None:
         """Wait until a deleted topic can be made anew."""
         deadline = time.monotonic() + PATIENCE_S
@@ -222,10 +234,15 @@ class Stage:
             return store.offsets
 
     # -- what should be there ----------------------------------------------------------------------------------
-    def undisturbed(self) -> Recommender:
-        """What a recommender learns from the log as it is, partition by partition, without worker or broker."""
-        settings = self.settings
+    def undisturbed(self, reranker: Reranker | None = None) -> Recommender:
+        """What a recommender learns from the log as it is, partition by partition, without worker or broker.
+
+        It has room for everybody, so that nobody ever has to leave its memory.
+        """
+        settings = load(self.overrides | {"models.max_cached_users": 100_000})
         recommender = new_recommender(settings)
+        if reranker is not None:
+            recommender.set_reranker(reranker)
         pipeline = Pipeline(
             settings, recommender, lambda _number, users: [None] * len(users), partitions=self.partitions
         )

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -15,7 +14,6 @@ from models.sequence import snapshot
 from models.training.event_log import EventLog
 from models.training.train import Trainer
 from stream_app.brokers.broker import Broker
-from stream_app.events import Live, Manifest
 from stream_app.settings import TopicSettings
 from tests.integration.harness import Stage
 
@@ -51,15 +49,6 @@ def trained() -> Trainer:
     return trainer
 
 
-def go_live(stage: Stage, version: str, sha256: str) -> None:
-    manifest = Manifest(name="transformer", version=version, sha256=sha256, cut={}, created_ts=0)
-    records = [
-        (f"transformer/{version}".encode(), msgspec.json.encode(manifest)),
-        (b"transformer/live", msgspec.json.encode(Live(version=version))),
-    ]
-    stage.send(records, stage.topics.models)
-
-
 def test_lists_are_refreshed_after_a_swap_and_a_corrupt_snapshot_changes_nothing(
     stage: Stage, tmp_path: Path
 ) -> None:
@@ -67,14 +56,14 @@ def test_lists_are_refreshed_after_a_swap_and_a_corrupt_snapshot_changes_nothing
     worker = stage.worker()
     worker.until_events(200)
     folder = tmp_path / "snapshots" / "000001"
-    go_live(stage, "000001", snapshot.write(folder, trained(), "000001"))
+    stage.go_live("000001", snapshot.write(folder, trained(), "000001"))
     worker.until(lambda: (sample := worker.sample()) is not None and sample.refreshes == USERS, "refreshes")
     stage.send(clicks(200, 100))
     worker.until_events(300)
     broken = tmp_path / "snapshots" / "000002"
     sha256 = snapshot.write(broken, trained(), "000002")
     (broken / snapshot.WEIGHTS).write_bytes(b"half")
-    go_live(stage, "000002", sha256)
+    stage.go_live("000002", sha256)
     worker.until_said("stays with the model it has")
     assert "half-written" in worker.said
     stage.send(clicks(300, 100))
@@ -96,7 +85,7 @@ def test_lists_are_refreshed_after_a_swap_and_a_corrupt_snapshot_changes_nothing
 def test_a_restarted_worker_scores_with_the_live_snapshot_from_its_first_event(
     stage: Stage, tmp_path: Path
 ) -> None:
-    go_live(stage, "000001", snapshot.write(tmp_path / "snapshots" / "000001", trained(), "000001"))
+    stage.go_live("000001", snapshot.write(tmp_path / "snapshots" / "000001", trained(), "000001"))
     stage.send(clicks(0, 100))
     worker = stage.worker()
     worker.until_events(100)
