@@ -198,12 +198,16 @@ class Registry:
         return pointer
 
     async def delete_expired(self) -> list[str]:
-        """Delete snapshots beyond `trainer.keep_snapshots`, folder first, then the manifest."""
+        """Delete snapshots beyond `trainer.keep_snapshots`, folder first, then the manifest.
+
+        Nothing is deleted but what was found in the snapshots folder.
+        """
         folder = self._settings.trainer.snapshots
         await self._catch_up()
-        expired = self.view.expired(versions_taken(folder), self._settings.trainer.keep_snapshots)
+        here = versions_taken(folder)
+        expired = self.view.expired(here, self._settings.trainer.keep_snapshots)
         for version in expired:
-            if (folder / version).is_dir():
+            if version in here:
                 await asyncio.to_thread(shutil.rmtree, folder / version)
             if version in self.view.manifests:
                 await self.forget(version)

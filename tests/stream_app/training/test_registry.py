@@ -148,6 +148,28 @@ def test_expired_snapshots_are_deleted_from_folder_and_topic(settings: Settings)
     assert [r.version for r in registry.list_models(settings)] == ["000001", "000002", "000004", "000005"]
 
 
+def test_no_record_on_the_topic_leads_the_deletion_out_of_the_folder(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = settings.trainer.snapshots
+    for outside in (tmp_path / "valuable", tmp_path / "000000"):
+        outside.mkdir()
+    for version in range(1, 6):
+        (folder / f"{version:06d}").mkdir(parents=True)
+
+    async def story() -> list[str]:
+        async with Registry(settings) as r:
+            for name in (str(tmp_path / "valuable"), "../valuable", "../000000", "..", "."):
+                await r.announce(manifest(name))
+            await r.announce(manifest("000003"))
+            await r.set_live("000005")
+            return await r.delete_expired()
+
+    assert asyncio.run(story()) == ["000001", "000002", "000003"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000000", "snapshots", "valuable"]
+    assert sorted(p.name for p in folder.iterdir()) == ["000004", "000005"]
+
+
 def test_broken_records_on_the_topic_do_not_hide_the_good_ones(settings: Settings) -> None:
     async def story() -> None:
         producer = AIOKafkaProducer(**client_options(settings.broker))
