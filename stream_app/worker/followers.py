@@ -36,6 +36,10 @@ PAUSE, RESUME = "pause", "resume"
 EVERY_GROUP = "all"
 
 
+class FollowError(HeadraceError):
+    """The topics beside the events can't be read any more."""
+
+
 LoadSnapshot = Callable[[Path, str | None], Any]
 """A snapshot's folder, the digest of its manifest → its re-ranker."""
 
@@ -115,7 +119,7 @@ class Followers(faust.Service):
         self._behind: set[TopicPartition] = set()
         self._room = asyncio.Event()
         self._news = asyncio.Event()
-        self.failure: BaseException | None = None
+        self._failure: HeadraceError | None = None
         self._consumer = AIOKafkaConsumer(
             auto_offset_reset="none",
             enable_auto_commit=False,
@@ -128,6 +132,15 @@ class Followers(faust.Service):
     def paused(self) -> bool:
         """Whether an operator has paused this group."""
         return self._switches.paused
+
+    def check(self) -> None:
+        """Whether the topics are still followed; what stopped that should stop the worker.
+
+        Raises:
+            HeadraceError: a topic can't be read; the catalogue, the model and a pause would stay as they are.
+        """
+        if self._failure is not None:
+            raise self._failure
 
     def take_items(self) -> Sequence[ConsumerRecord]:
         """Item records that came since the last call, in the order of each partition."""
@@ -148,8 +161,7 @@ class Followers(faust.Service):
         """
         while True:
             self._news.clear()
-            if self.failure is not None:
-                raise self.failure
+            self.check()
             if self._items:
                 await apply(self.take_items())
             elif not self._behind:
@@ -181,9 +193,22 @@ class Followers(faust.Service):
         try:
             while not self.should_stop:
                 await self._turn()
-        except (HeadraceError, KafkaError) as error:
-            self.failure = error
+        except Exception as error:
+            if self.should_stop:  # the connection is being closed
+                return
+            self._failure = self._explained(error)
+            log.error("%s", self._failure.message, exc_info=not isinstance(error, HeadraceError | KafkaError))
             self._news.set()
+
+    def _explained(self, error: Exception) -> HeadraceError:
+        if isinstance(error, HeadraceError):
+            return error
+        topics = self._settings.topics
+        return FollowError(
+            f"{topics.items}, {topics.models} and {topics.control} can't be followed: "
+            f"{type(error).__name__}: {error}",
+            "May this worker's user read them? Start it again: it goes on from the last commit.",
+        )
 
     async def _turn(self) -> None:
         while len(self._items) >= MAX_WAITING:
