@@ -17,8 +17,9 @@ from stream_app.brokers.connection import MissingTopicError
 from stream_app.brokers.topics import create
 from stream_app.events import Control, Live, Manifest
 from stream_app.settings import Settings, TopicSettings, load
-from stream_app.worker.followers import FollowError, Followers, Swap, Switches
+from stream_app.worker.followers import FollowError, Followers, Switches
 from stream_app.worker.freshness import WorkerMetrics
+from stream_app.worker.live_snapshot import Swap
 
 encode = msgspec.json.encode
 Records = list[tuple[str, bytes, bytes | None]]
@@ -198,6 +199,39 @@ def test_a_corrupt_snapshot_is_said_and_counted_and_the_worker_stays_with_the_ol
     assert "weights.safetensors is damaged" in caplog.text
     assert "stays with the model it has" in caplog.text
     assert "headrace models rollback" in caplog.text
+
+
+def test_a_snapshot_whose_folder_comes_later_than_its_pointer_is_loaded_then(
+    settings: Settings, tmp_path: Path
+) -> None:
+    def load_snapshot(folder: Path, _sha256: str | None) -> Any:
+        return (folder / "manifest.json").read_text()
+
+    async def run() -> None:
+        await write(settings, live(settings, "000001"))
+        async with following(settings, load_snapshot) as followers:
+            await caught_up(followers)
+            assert followers.take_swap() is None
+            (tmp_path / "000001").mkdir()
+            (tmp_path / "000001" / "manifest.json").write_text("here")
+            assert await until(followers.take_swap) == Swap("000001", "here")
+
+    asyncio.run(run())
+
+
+def test_records_of_models_that_cannot_be_used_are_shown(settings: Settings) -> None:
+    topic = settings.topics.models
+
+    async def run() -> None:
+        metrics = WorkerMetrics()
+        followers = Followers(settings, metrics, no_snapshot)
+        await write(settings, [(topic, b"transformer/live", b"{"), (topic, b"transformer/../x", b"{}")])
+        await followers.start()
+        await caught_up(followers)
+        await followers.stop()
+        assert metrics.registry.get_sample_value("headrace_models_ignored") == 2
+
+    asyncio.run(run())
 
 
 def test_a_pause_is_obeyed_from_the_start_and_ended_by_a_resume(settings: Settings) -> None:
