@@ -138,6 +138,10 @@ class GateWindow:
             found[part] = ndcg_of(scores, items[part], targets[part])
         return found
 
+    def scored_users(self) -> I64:
+        """A number for the user of each scored event, int64 [scored]."""
+        return np.array([self._user[at] for at in self._scored], np.int64)
+
     def _rows(self, snapshot: Scorer, ids: dict[int, str]) -> I32:
         """The snapshot's row of each item number; -1 for one that it lacks, and for number -1."""
         row_of = np.full(max(ids, default=0) + 2, -1, np.int32)

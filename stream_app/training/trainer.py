@@ -306,6 +306,6 @@ def told(verdict: Verdict, moved: bool) -> str:
         return f"{what}: {verdict.reason}"
     return (
         f"{what}: {verdict.reason}; NDCG@10 {verdict.ndcg:.4f} against {verdict.ndcg_live:.4f} of "
-        f"{verdict.against} over {verdict.scored} events, difference {verdict.difference:+.4f}, lower bound "
-        f"{verdict.lower:+.4f} where {-(verdict.margin or 0.0):+.4f} is enough"
+        f"{verdict.against} over {verdict.scored} events of {verdict.users} users, difference "
+        f"{verdict.difference:+.4f}, lower bound {verdict.lower:+.4f} where {-(verdict.margin or 0.0):+.4f} is enough"
     )

@@ -98,6 +98,10 @@ def test_a_snapshot_that_knows_what_comes_next_scores_one_and_another_less() -> 
     assert np.allclose(wrong, 1 / np.log2([4.0, 3.0, 4.0])), "a tie never favours the target"
 
 
+def test_each_scored_event_is_some_users() -> None:
+    assert window().scored_users().tolist() == [0, 2, 0]
+
+
 def test_what_is_encoded_is_the_stored_sequence_and_then_every_event_up_to_the_last_scored_one() -> None:
     snapshot = SuccessorSnapshot(1)
     window().ndcg(snapshot)

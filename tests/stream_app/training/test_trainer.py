@@ -150,10 +150,17 @@ def verdict(**figures: object) -> Verdict:
 
 def test_a_decision_is_told_with_its_figures() -> None:
     judged = verdict(
-        against="000001", scored=2000, ndcg=0.15, ndcg_live=0.14, difference=0.01, lower=0.004, margin=0.001
+        against="000001",
+        scored=2000,
+        users=90,
+        ndcg=0.15,
+        ndcg_live=0.14,
+        difference=0.01,
+        lower=0.004,
+        margin=0.001,
     )
     assert told(judged, moved=True) == (
-        "is live: better; NDCG@10 0.1500 against 0.1400 of 000001 over 2000 events, difference +0.0100, "
+        "is live: better; NDCG@10 0.1500 against 0.1400 of 000001 over 2000 events of 90 users, difference +0.0100, "
         "lower bound +0.0040 where -0.0010 is enough"
     )
     assert told(judged, moved=False).startswith("passed, but the live one is pinned")
