@@ -73,7 +73,7 @@ def judge(settings: Settings, cut: Cut, window: GateWindow, live: str | None) ->
         reason = f"the live one can't be read: {error}"
         return Verdict(version=cut.version, go=True, against=live, reason=reason)
     if window.scored < MIN_SCORED:
-        reason = f"only {window.scored} events could be scored before the next refresh was due"
+        reason = f"only {window.scored} events could be scored"
         return Verdict(version=cut.version, go=False, against=live, scored=window.scored, reason=reason)
     try:
         candidate = reranker(cut.version)
