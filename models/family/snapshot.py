@@ -40,7 +40,7 @@ class FamilyManifest(msgspec.Struct, kw_only=True, frozen=True):
         item_ids, user_ids: of each code; "" for a user whose events are no longer held.
         actions: kinds of events (`models.vocabulary`) that the model learned from, by their code.
         cut: next offset of each topic-partition: what the model may have seen.
-        refreshes, trained_to: how often it was trained, and up to which event.
+        refreshes, trained_to, learned_from: how often it was trained, up to which event, and from which one on.
         content: file of `content/` → SHA-256; empty for a model without.
     """
 
@@ -54,6 +54,7 @@ class FamilyManifest(msgspec.Struct, kw_only=True, frozen=True):
     cut: dict[str, int]
     refreshes: int
     trained_to: int
+    learned_from: int = 0
     content: dict[str, str] = {}
 
 

@@ -5,7 +5,10 @@ The first refresh is a `fit` of all events held, each later one a `partial_fit` 
 positively are learned. A model that learns from content knows what the catalogue said at its last refresh. Never reads
 a clock or decides when to train.
 
-Codes are this trainer's own, given at first sight and never used again: the log gives those of forgotten ids to others.
+Codes are this trainer's own, given at first sight and not used again: the log gives those of forgotten ids to others.
+So tables only grow; but once the model has learned `TURNOVER` times as many events as the log holds, the next refresh
+is a `fit` again, with codes for those alone whose events are held. Model and snapshots stay within what `TURNOVER` full
+histories hold, and what the log has dropped is forgotten in the end.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from models.training.event_log import ERASED, Arrived, EventLog
 from models.training.train import InterruptedTrainingError, Refresh
 from models.vocabulary import codes_of
 
+TURNOVER = 2
+"""Histories' worth of events after which a model learns from the start."""
+
 
 class FamilyTrainer:
     """One model of the family, and what its codes stand for.
@@ -36,6 +42,7 @@ class FamilyTrainer:
         actions: kinds of events, which say what was done and where (`models.vocabulary`).
         refreshes: done so far.
         trained_to: absolute number after the newest event that was in the log at the last refresh.
+        learned_from: absolute number of the oldest event that the model may have learned.
     """
 
     def __init__(
@@ -49,7 +56,7 @@ class FamilyTrainer:
         self.item_ids: list[str] = []
         self.user_ids: list[str] = []
         self.actions: list[str] = []
-        self.refreshes = self.trained_to = 0
+        self.refreshes = self.trained_to = self.learned_from = 0
         self._items: dict[str, int] = {}
         self._users: dict[str, int] = {}
         self._known: Mapping[str, Description] = {}
@@ -70,7 +77,8 @@ class FamilyTrainer:
         tokens: int,  # noqa: ARG002 (as the Transformer's trainer is called)
         stop: Callable[[], bool] | None = None,
     ) -> Refresh:
-        """Learn the events from absolute number `new_from` on, or all that are held the first time.
+        """Learn the events from absolute number `new_from` on, or all that are held: the first time, and when most of
+        what the model has learned is no longer among them.
 
         `tokens` is not looked at: a model of the family knows itself how long it learns. `stop` is asked once, at the
         beginning: InterruptedTrainingError is raised when it says so.
@@ -81,8 +89,12 @@ class FamilyTrainer:
         arrived = log.arrived()
         erased = np.array([name == ERASED or name is None for name in arrived.users], np.bool_)
         some = (arrived.weight > 0) & ~erased[arrived.user]
+        turned_over = log.end - self.learned_from > TURNOVER * len(arrived.user)
+        begins = not self.refreshes or (turned_over and bool(some.any()))
+        if begins:
+            self.user_ids, self.item_ids, self._users, self._items = [], [], {}, {}
         _coded(arrived.item[some], arrived.items, self._items, self.item_ids)
-        model, anew = self._described_model()
+        model, anew = self._described_model(anew=begins)
         if not anew:
             some[: max(new_from - arrived.first, 0)] = False
         events = self._interactions(arrived, some, log.actions)
@@ -90,6 +102,8 @@ class FamilyTrainer:
             (model.fit if anew else model.partial_fit)(events)
             self.model = model
             self.refreshes += 1
+            if begins:  # content that appears makes a model learn anew too, but leaves old codes in use
+                self.learned_from = arrived.first
         held = {name for name in arrived.users if name}
         self._forget([name for name in self._users if name not in held])
         self.trained_to = log.end
@@ -114,6 +128,7 @@ class FamilyTrainer:
             "cut": dict(cut),
             "refreshes": self.refreshes,
             "trained_to": self.trained_to,
+            "learned_from": self.learned_from,
         }
         return snapshot.write(folder, model, about)
 
@@ -133,16 +148,20 @@ class FamilyTrainer:
         self.model, self.actions = theirs, list(manifest.actions)
         self.item_ids, self.user_ids = list(manifest.item_ids), list(manifest.user_ids)
         self.refreshes, self.trained_to = manifest.refreshes, manifest.trained_to
+        self.learned_from = manifest.learned_from
         self._items = {name: code for code, name in enumerate(self.item_ids)}
         self._users = {name: code for code, name in enumerate(self.user_ids) if name}
 
-    def _described_model(self) -> tuple[Model, bool]:
-        """The model with what the catalogue says of items that had events; whether it has to learn from the start."""
+    def _described_model(self, *, anew: bool) -> tuple[Model, bool]:
+        """The model with what the catalogue says of items that had events; whether it has to learn from the start.
+
+        `anew` says that it has to, whatever the catalogue says.
+        """
         old = self.model
         if not self._known:
-            return old, not self.refreshes
+            return (self._plain() if anew else old), anew
         new = self._made(self.item_ids)
-        if not self.refreshes:
+        if anew:
             return new, True
         new.n_users, new.n_items = old.n_users, old.n_items
         try:
@@ -151,6 +170,9 @@ class FamilyTrainer:
             return self._made(self.item_ids), True
         new.know(len(self.item_ids))
         return new, False
+
+    def _plain(self) -> Model:
+        return make(self.model.name, self.model.settings.model_dump(), seed=self.model.seed)
 
     def _made(self, item_ids: Sequence[str]) -> Model:
         content = content_of(item_ids, self._known)

@@ -157,6 +157,8 @@ class Backtest:
                 if erased is not None:
                     self.batches.erase(erased)
                     self.scorer.forget(erased)
+                    if self.refresher is not None:
+                        self.refresher.erase(self.dataset.user_ids[erased])
                     self.counts["erased"] += 1
             if stop == due and stop < self.n:
                 self._refresh(stop)

@@ -53,6 +53,10 @@ class InlineRefresher:
             {},
         )
 
+    def erase(self, user: str) -> None:
+        """Forget whose events this user's were."""
+        self.events.erase(user)
+
     def refresh(self, at: int) -> None:
         """Train on, and re-rank with the new weights from here."""
         new = self.events.end - self._new_from

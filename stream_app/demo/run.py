@@ -2,7 +2,7 @@
 minutes.
 
 In: overrides of settings, a folder. Out: a live view, a summary, one user's list before and after a click, a
-report; exit code 0 only if every event is covered. Starts a broker, a worker, a trainer and a replay, and
+report; exit code 0 only if every event is covered, and counted once. Starts broker, worker, trainer and replay, and
 leaves none of them behind. Never touches a folder that an earlier demo has not made.
 """
 

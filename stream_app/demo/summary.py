@@ -19,6 +19,7 @@ from stream_app.views.live_view import lift, milliseconds
 if TYPE_CHECKING:
     from stream_app.demo.traffic import Click
     from stream_app.demo.watched import Run
+    from stream_app.views.coverage import Coverage
     from stream_app.views.worker_metrics import Sample
 
 
@@ -70,7 +71,6 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
     covered = run.coverage
     p50, p99 = last.freshness.quantile(0.5), last.freshness.quantile(0.99)
     decisions = refreshes(run.directory)
-    verdict = "every event is covered" if covered.complete else f"{covered.uncovered:,} NOT covered"
     rate = run.events / run.replay_s if run.replay_s else math.nan
     return [
         (
@@ -79,7 +79,10 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
             f"{covered.duplicates:,} duplicates dropped, {covered.dead_letters:,} dead letters "
             f"({run.repeated} repeats and {run.broken} broken events were sent on purpose)",
         ),
-        ("covered", f"{verdict}; the lists count {covered.counted:,} events of {covered.users:,} users"),
+        (
+            "covered",
+            f"{verdict(covered)}; the lists count {covered.counted:,} events of {covered.users:,} users",
+        ),
         *([("cut short", CUT_SHORT.format(run.events, len(run.data)))] if run.cut_short else []),
         ("rate", f"{rate:,.0f} events/s over {run.replay_s:.0f} s, {last.updates:,} lists published"),
         (
@@ -96,6 +99,13 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
         ("Transformer", f"{gate_figures(decisions)}; in use: {last.model or 'none'}"),
         *(("gate", _decision(decision)) for decision in decisions[-LAST_DECISIONS:]),
     ]
+
+
+def verdict(covered: Coverage) -> str:
+    """What the judgement from the outside comes to."""
+    if covered.uncovered:
+        return f"{covered.uncovered:,} NOT covered"
+    return "every event is covered" + ("" if covered.counted_once else ", but NOT counted once")
 
 
 def gate_figures(decisions: list[dict[str, Any]]) -> str:

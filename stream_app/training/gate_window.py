@@ -1,7 +1,7 @@
 """The events after a candidate's cut, on which two snapshots are compared.
 
 In: events in log order, with the user's sequence and the cheap candidates as they were just before each.
-Out: NDCG@10 of each scored event when a snapshot re-ranks those candidates. Bounded by the scored events.
+Out: NDCG@10 of each scored event when a snapshot re-ranks those candidates. Bounded, whether events are scored or not.
 Never learns, and never knows which of two snapshots is the newer one.
 """
 
@@ -19,6 +19,8 @@ from models.sequence.encode import Events
 
 K = 10
 CHUNK = 128
+MOST_PER_SCORED = 20
+"""Events, and users, that are kept for each of those to be scored: where hardly any can be, the window ends without."""
 
 
 class Sequences(NamedTuple):
@@ -53,7 +55,7 @@ class Names(Protocol):
 
 @dataclass(slots=True)
 class GateWindow:
-    """Collects until `size` events are scored.
+    """Collects until `size` events are scored, or `MOST_PER_SCORED` times as many are here.
 
     An event is scored when its user is known and had not had the item, its type teaches positively, and so
     there was something to predict. Events that are not scored still belong to their user's sequence.
@@ -76,21 +78,29 @@ class GateWindow:
     @property
     def full(self) -> bool:
         """Whether no more events are taken."""
-        return self.scored >= self.size or self._ids is not None
+        held = max(len(self._user), len(self._context))
+        return self.scored >= self.size or held >= MOST_PER_SCORED * self.size or self._ids is not None
 
     def knows(self, user: str) -> bool:
         """Whether the user's sequence at the window's start is already here."""
         return user in self._users
 
     def meet(self, user: str, sequence: Sequences) -> None:
-        """Keep a user's sequence as it is before their first event of this window."""
+        """Keep a user's sequence as it is before their first event of this window; a full one keeps no more."""
+        if self.full:
+            return
         self._users[user] = len(self._context)
         self._context.append(
             Sequences(sequence.item.copy(), sequence.action.copy(), sequence.value.copy(), sequence.ts.copy())
         )
 
     def add(self, user: str, item: int, action: int, value: float, ts: int, candidates: I32 | None) -> None:
-        """Add an event; `candidates` (item numbers, made just before it) where it is to be scored."""
+        """Add an event; `candidates` (item numbers, made just before it) where it is to be scored.
+
+        A full window takes none: what comes after its last scored event is of no use to it.
+        """
+        if self.full:
+            return
         if candidates is not None:
             self._scored.append(len(self._user))
             self._candidates.append(candidates.astype(np.int32, copy=True))
@@ -137,6 +147,10 @@ class GateWindow:
             scores = np.where(rows < 0, -np.inf, scores + snapshot.item_bias[rows])
             found[part] = ndcg_of(scores, items[part], targets[part])
         return found
+
+    def scored_users(self) -> I64:
+        """A number for the user of each scored event, int64 [scored]."""
+        return np.array([self._user[at] for at in self._scored], np.int64)
 
     def _rows(self, snapshot: Scorer, ids: dict[int, str]) -> I32:
         """The snapshot's row of each item number; -1 for one that it lacks, and for number -1."""

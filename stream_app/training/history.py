@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from models.training.event_log import Arrived, EventLog, Sequences
+from models.training.event_log import COLUMNS, ERASED, Arrived, EventLog, Sequences
 from stream_app.training.shadow import Events
 
 REPLAYED = 200_000
@@ -63,22 +63,27 @@ class FrozenLog:
 def replay(log: EventLog, start: int | None = None, stop: int | None = None) -> Iterator[Events]:
     """The events from number `start` up to `stop` in arrival order, as far as they are held.
 
-    Partitions and event ids are not kept: what a producer sends again across a restart is not recognised.
+    Those of users who were erased are nobody's, and are left out: taken for one user's, they would teach pairs of items
+    that nobody had together. Partitions and event ids are not kept: what a producer sends again across a restart is not
+    recognised.
     """
     stop = log.end if stop is None else stop
     first = max(log.first, stop - REPLAYED if start is None else start)
     for begin in range(first, stop, BATCH):
         at = slice(begin - log.first, min(begin + BATCH, stop) - log.first)
-        n = at.stop - at.start
+        columns = {name: log.column(name)[at] for name in COLUMNS}
+        rows = np.flatnonzero(columns["user"] != log.users.codes.get(ERASED, -1))
+        user, item, action, value, weight, ts = (column[rows] for column in columns.values())
+        n = len(rows)
         yield Events(
-            user=[log.users.ids[code] or "" for code in log.column("user")[at]],
-            item=[log.items.ids[code] or "" for code in log.column("item")[at]],
-            kind=[log.actions[code] for code in log.column("action")[at]],
-            value=log.column("value")[at].astype(np.float32),
-            weight=log.column("weight")[at].astype(np.float32),
-            ts=log.column("ts")[at].astype(np.int64),
+            user=[log.users.ids[code] or "" for code in user],
+            item=[log.items.ids[code] or "" for code in item],
+            kind=[log.actions[code] for code in action],
+            value=value.astype(np.float32),
+            weight=weight.astype(np.float32),
+            ts=ts.astype(np.int64),
             partition=np.zeros(n, np.int32),
             event_id=np.zeros(n, np.uint64),
             key=np.zeros(n, np.uint64),
-            offset=np.arange(begin, begin + n),
+            offset=begin + rows,
         )

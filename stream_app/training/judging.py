@@ -35,13 +35,14 @@ class Cut(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Verdict(msgspec.Struct, kw_only=True, frozen=True):
-    """The gate's decision about a candidate, with its figures; NDCG@10 means over the scored events."""
+    """The gate's decision about a candidate, with its figures; NDCG@10 means over the scored events of `users`."""
 
     version: str
     go: bool
     reason: str
     against: str | None = None
     scored: int = 0
+    users: int | None = None
     ndcg: float | None = None
     ndcg_live: float | None = None
     difference: float | None = None
@@ -72,7 +73,7 @@ def judge(settings: Settings, cut: Cut, window: GateWindow, live: str | None) ->
         reason = f"the live one can't be read: {error}"
         return Verdict(version=cut.version, go=True, against=live, reason=reason)
     if window.scored < MIN_SCORED:
-        reason = f"only {window.scored} events could be scored before the next refresh was due"
+        reason = f"only {window.scored} events could be scored"
         return Verdict(version=cut.version, go=False, against=live, scored=window.scored, reason=reason)
     try:
         candidate = reranker(cut.version)
@@ -81,13 +82,14 @@ def judge(settings: Settings, cut: Cut, window: GateWindow, live: str | None) ->
         return Verdict(version=cut.version, go=False, against=live, reason=reason)
     ours, theirs = window.ndcg(candidate), window.ndcg(incumbent)
     margin = settings.trainer.gate_margin
-    decision = gate.decide(ours, theirs, margin=margin, seed=settings.seed + cut.at)
+    decision = gate.decide(ours, theirs, window.scored_users(), margin=margin, seed=settings.seed + cut.at)
     return Verdict(
         version=cut.version,
         go=decision.go,
         reason="no worse than the live one" if decision.go else "may be worse than the live one",
         against=live,
         scored=decision.n,
+        users=decision.users,
         ndcg=float(ours.mean()),
         ndcg_live=float(theirs.mean()),
         difference=decision.mean,

@@ -8,9 +8,11 @@ Workers obey NAME/live alone. Never loads weights, never decides whether a snaps
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,6 +25,8 @@ from stream_app.errors import HeadraceError
 from stream_app.events import Live, Manifest
 from stream_app.settings import BrokerSettings, Settings
 from stream_app.training.model_versions import ModelRow, ModelsView, versions_on_disk, versions_taken
+
+log = logging.getLogger(__name__)
 
 TRAINER, OPERATOR = "trainer", "operator"
 T = TypeVar("T")
@@ -198,17 +202,39 @@ class Registry:
         return pointer
 
     async def delete_expired(self) -> list[str]:
-        """Delete snapshots beyond `trainer.keep_snapshots`, folder first, then the manifest."""
+        """Delete snapshots beyond `trainer.keep_snapshots`, folder first, then the manifest; which were deleted.
+
+        Nothing is deleted but what was found in the snapshots folder. What the disk refuses is said, and stays
+        announced: it is tried again the next time.
+        """
         folder = self._settings.trainer.snapshots
         await self._catch_up()
-        expired = self.view.expired(versions_taken(folder), self._settings.trainer.keep_snapshots)
-        for version in expired:
-            if (folder / version).is_dir():
-                await asyncio.to_thread(shutil.rmtree, folder / version)
+        deleted: list[str] = []
+        try:
+            here = versions_taken(folder)
+        except OSError as error:
+            log.warning("old snapshots are not deleted: %s", error)
+            return deleted
+        for version in self.view.expired(here, self._settings.trainer.keep_snapshots):
+            if version in here and not await asyncio.to_thread(_delete, folder / version):
+                continue
             if version in self.view.manifests:
                 await self.forget(version)
+            deleted.append(version)
         await self._catch_up()
-        return expired
+        return deleted
+
+
+def _delete(folder: Path) -> bool:
+    """Delete a snapshot; whether it is gone."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if not folder.exists():
+            return True
+        log.warning("snapshot %s is old, but can't be deleted: %s", folder, error)
+        return False
+    return True
 
 
 def ask(settings: Settings, question: Callable[[Registry], Awaitable[T]]) -> T:

@@ -177,15 +177,7 @@ class Shadow:
         items = self.recommender.catalogue.intern(events.item)
         events = events.slice(0, len(items))
         users = self.recommender.users
-        unknown = {user: int(at) for user, at in zip(events.user, events.partition, strict=True)}
-        unknown = {user: at for user, at in unknown.items() if users.slot(user) < 0}
-        if users.room() < len(unknown):
-            self.recommender.mark_clean()
-            users.evict(len(unknown) + len(users) // 10)
-            unknown.update((u, int(at)) for u, at in zip(events.user, events.partition, strict=True))
-        for user, at in unknown.items():
-            if users.slot(user) < 0:
-                users.admit(user, at, None)
+        self._admit(dict(zip(events.user, events.partition.tolist(), strict=True)))
         return EventBatch(
             user=np.array([users.slot(user) for user in events.user], np.int32),
             item=items,
@@ -197,3 +189,19 @@ class Shadow:
             key=events.key,
             offset=events.offset,
         )
+
+    def _admit(self, partitions: dict[str, int]) -> None:
+        """Have all of these users in memory, each of a partition; they are half of what there is room for at most."""
+        users = self.recommender.users
+        unknown = [user for user in partitions if users.slot(user) < 0]
+        if users.room() < len(unknown):
+            # Nobody keeps the rows of those who are pushed out, so none of this batch may be among them: they count as
+            # used last, and are followed by enough others.
+            last_used = users.columns.last_used
+            last_used[[users.slot(user) for user in partitions if users.slot(user) >= 0]] = (
+                last_used.max() + 1
+            )
+            self.recommender.mark_clean()
+            users.evict(len(unknown) - users.room() + len(users) // 10)
+        for user in unknown:
+            users.admit(user, partitions[user], None)

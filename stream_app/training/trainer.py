@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ClusterAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 
 from stream_app.brokers.connection import BrokerUnreachableError
 from stream_app.brokers.topic_reader import TopicError
@@ -40,6 +40,10 @@ from stream_app.worker.warm_up import warm_up
 
 log = logging.getLogger("headrace.trainer")
 T = TypeVar("T")
+
+_AWAY = (KafkaError, RegistryError, TopicError, BrokerUnreachableError, ConnectionError, TimeoutError)
+"""What a broker that does not answer looks like. Not every OSError: most are of the disk, and don't pass by waiting."""
+_REFUSED = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 SAVE_S = 5.0
 RETRY_S = 1.0
@@ -227,12 +231,21 @@ class TrainerService:
             log.info("deleted old snapshots: %s", ", ".join(expired))
 
     async def _insist(self, do: Callable[[], Awaitable[T]]) -> T:
-        """Do something with the broker, again and again while it does not answer."""
+        """Do something with the broker, again and again while it does not answer.
+
+        Raises:
+            TrainerError: it answers that this user may not. What is no matter of the broker's is raised as it is.
+        """
         said = False
         while True:
             try:
                 return await do()
-            except (KafkaError, RegistryError, TopicError, BrokerUnreachableError, OSError) as error:
+            except _REFUSED as error:
+                raise TrainerError(
+                    f"the broker at {self.settings.broker.url} refuses the trainer: {error}",
+                    "Grant its user READ and WRITE on the models topic and READ on the others, and start it again.",
+                ) from error
+            except _AWAY as error:
                 if not said:
                     log.warning(
                         "the broker at %s does not answer (%s): trying on", self.settings.broker.url, error
@@ -293,6 +306,6 @@ def told(verdict: Verdict, moved: bool) -> str:
         return f"{what}: {verdict.reason}"
     return (
         f"{what}: {verdict.reason}; NDCG@10 {verdict.ndcg:.4f} against {verdict.ndcg_live:.4f} of "
-        f"{verdict.against} over {verdict.scored} events, difference {verdict.difference:+.4f}, lower bound "
-        f"{verdict.lower:+.4f} where {-(verdict.margin or 0.0):+.4f} is enough"
+        f"{verdict.against} over {verdict.scored} events of {verdict.users} users, difference "
+        f"{verdict.difference:+.4f}, lower bound {verdict.lower:+.4f} where {-(verdict.margin or 0.0):+.4f} is enough"
     )

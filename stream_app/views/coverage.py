@@ -1,4 +1,4 @@
-"""Is every event *covered*? Judged from the topics alone, as a consumer on the outside would.
+"""Is every event *covered*, and counted once? Judged from the topics alone, as a consumer on the outside would.
 
 In: the topics `events.dlq`, `recommendations` and the input topics, each read once from beginning to end.
 Out: a `Coverage` with every kind counted and the first uncovered events by position. An event is covered
@@ -47,9 +47,14 @@ class Coverage:
     examples: list[tuple[str, int, str]] = field(default_factory=list)
 
     @property
+    def counted_once(self) -> bool:
+        """Whether the lists count each accepted event once; of erased users there is no list to tell."""
+        return self.erased > 0 or self.counted == self.accepted
+
+    @property
     def complete(self) -> bool:
-        """Whether every event is covered."""
-        return self.uncovered == 0
+        """Whether every event is accounted for: covered, and counted once."""
+        return self.uncovered == 0 and self.counted_once
 
 
 def source_of(record: ConsumerRecord) -> Position | None:

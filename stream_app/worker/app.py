@@ -28,7 +28,6 @@ from stream_app.store.state import StateStore
 from stream_app.store.state_folder import FolderLock
 from stream_app.training.registry import client_options
 from stream_app.worker.failpoints import Failpoints
-from stream_app.worker.followers import LoadSnapshot
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.ingest import Build, Ingest
 from stream_app.worker.lease import (
@@ -40,6 +39,7 @@ from stream_app.worker.lease import (
     SESSION_S,
     Lease,
 )
+from stream_app.worker.live_snapshot import LoadSnapshot
 from stream_app.worker.new_recommender import new_recommender
 from stream_app.worker.snapshots import SnapshotLoader
 from stream_app.worker.warm_up import loads_snapshots, warm_up

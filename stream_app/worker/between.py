@@ -18,8 +18,9 @@ from stream_app.batch.pipeline import Pipeline
 from stream_app.batch.records import Outgoing
 from stream_app.store.state import Position
 from stream_app.worker.first_model import FirstModel
-from stream_app.worker.followers import Followers, Swap
+from stream_app.worker.followers import Followers
 from stream_app.worker.freshness import WorkerMetrics
+from stream_app.worker.live_snapshot import Swap
 from stream_app.worker.publish import Publisher
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stream_app.worker.followers import LoadSnapshot
+from stream_app.worker.live_snapshot import LoadSnapshot
 
 log = logging.getLogger(__name__)
 

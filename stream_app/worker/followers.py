@@ -2,16 +2,13 @@
 
 In: the topics `items`, `models` and `control`, without a group, from their beginnings to their ends and on.
 Out: item records that wait until they are taken between two batches, a loaded snapshot, `paused`. Never
-touches the recommender, never commits an offset, and never lets a bad snapshot replace a good one."""
+touches the recommender, never commits an offset, and never goes on unheard: who asks is told what ended it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import faust
 import msgspec
@@ -27,6 +24,7 @@ from stream_app.settings import Settings
 from stream_app.training.model_versions import ModelsView
 from stream_app.training.registry import client_options
 from stream_app.worker.freshness import WorkerMetrics
+from stream_app.worker.live_snapshot import LiveSnapshot, LoadSnapshot, Swap
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +34,8 @@ PAUSE, RESUME = "pause", "resume"
 EVERY_GROUP = "all"
 
 
-LoadSnapshot = Callable[[Path, str | None], Any]
-"""A snapshot's folder, the digest of its manifest → its re-ranker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Swap:
-    """A re-ranker to use from now on; None for none."""
-
-    version: str
-    reranker: Any
-    folder: Path | None = None
+class FollowError(HeadraceError):
+    """The topics beside the events can't be read any more."""
 
 
 class Switches:
@@ -106,17 +95,15 @@ class Followers(faust.Service):
         super().__init__()
         self._settings = settings
         self._metrics = metrics
-        self._load = load
         self._switches = Switches(settings.broker.group)
         self._models = ModelsView()
         self._items: list[ConsumerRecord] = []
-        self._swap: Swap | None = None
-        self._wanted = ""
+        self._live = LiveSnapshot(settings.worker.snapshots, load, metrics)
         self._ends: dict[TopicPartition, int] = {}
         self._behind: set[TopicPartition] = set()
         self._room = asyncio.Event()
         self._news = asyncio.Event()
-        self.failure: BaseException | None = None
+        self._failure: HeadraceError | None = None
         self._consumer = AIOKafkaConsumer(
             auto_offset_reset="none",
             enable_auto_commit=False,
@@ -130,6 +117,15 @@ class Followers(faust.Service):
         """Whether an operator has paused this group."""
         return self._switches.paused
 
+    def check(self) -> None:
+        """Whether the topics are still followed; what stopped that should stop the worker.
+
+        Raises:
+            HeadraceError: a topic can't be read; the catalogue, the model and a pause would stay as they are.
+        """
+        if self._failure is not None:
+            raise self._failure
+
     def take_items(self) -> Sequence[ConsumerRecord]:
         """Item records that came since the last call, in the order of each partition."""
         taken, self._items = self._items, []
@@ -138,8 +134,7 @@ class Followers(faust.Service):
 
     def take_swap(self) -> Swap | None:
         """A re-ranker that was loaded since the last call."""
-        swap, self._swap = self._swap, None
-        return swap
+        return self._live.take()
 
     async def catch_up(self, apply: Callable[[Sequence[ConsumerRecord]], Awaitable[None]]) -> None:
         """Give everything up to the topics' present ends to `apply`, and have the live snapshot loaded.
@@ -149,8 +144,7 @@ class Followers(faust.Service):
         """
         while True:
             self._news.clear()
-            if self.failure is not None:
-                raise self.failure
+            self.check()
             if self._items:
                 await apply(self.take_items())
             elif not self._behind:
@@ -182,9 +176,22 @@ class Followers(faust.Service):
         try:
             while not self.should_stop:
                 await self._turn()
-        except (HeadraceError, KafkaError) as error:
-            self.failure = error
+        except Exception as error:
+            if self.should_stop:  # the connection is being closed
+                return
+            self._failure = self._explained(error)
+            log.error("%s", self._failure.message, exc_info=not isinstance(error, HeadraceError | KafkaError))
             self._news.set()
+
+    def _explained(self, error: Exception) -> HeadraceError:
+        if isinstance(error, HeadraceError):
+            return error
+        topics = self._settings.topics
+        return FollowError(
+            f"{topics.items}, {topics.models} and {topics.control} can't be followed: "
+            f"{type(error).__name__}: {error}",
+            "May this worker's user read them? Start it again: it goes on from the last commit.",
+        )
 
     async def _turn(self) -> None:
         while len(self._items) >= MAX_WAITING:
@@ -206,43 +213,15 @@ class Followers(faust.Service):
             fold = self._switches.apply if tp.topic == topics.control else self._models.apply
             for record in records:
                 fold(record.key, record.value)
+        self._metrics.models_ignored.set(self._models.unreadable)
         if self._behind:
             reached = [tp for tp in self._behind if await self._consumer.position(tp) >= self._ends[tp]]
             if not any(tp.topic == topics.models for tp in self._behind - set(reached)):
-                await self._follow_pointer()
+                await self._live.follow(self._models)
             self._behind.difference_update(reached)
         else:
-            await self._follow_pointer()
+            await self._live.follow(self._models)
         self._news.set()
-
-    async def _follow_pointer(self) -> None:
-        live = self._models.live.version if self._models.live else ""
-        if live == self._wanted:
-            return
-        self._wanted = live
-        if not live:
-            self._swap = Swap("", None)
-            return
-        snapshots = self._settings.worker.snapshots
-        if snapshots is None or self._load is None:
-            log.warning(
-                "model %s is live, but this worker goes on without: it has no --snapshots folder", live
-            )
-            return
-        folder = snapshots / live
-        manifest = self._models.manifests.get(live)
-        try:
-            reranker = await asyncio.to_thread(self._load, folder, manifest.sha256 if manifest else None)
-        except Exception as error:
-            self._metrics.snapshot_errors.inc()
-            log.error(
-                "snapshot %s can't be used, the worker stays with the model it has: %s. `headrace models "
-                "rollback` makes an earlier one live",
-                folder,
-                error,
-            )
-            return
-        self._swap = Swap(live, reranker, folder)
 
     async def on_stop(self) -> None:
         self._room.set()

@@ -71,7 +71,10 @@ class WorkerMetrics:
         self.model = Gauge("headrace_model", "1 for the live snapshot", ["version"], registry=registry)
         self.swaps = Counter("headrace_model_swaps", "Snapshots taken into use", registry=registry)
         self.snapshot_errors = Counter(
-            "headrace_snapshot_errors", "Snapshots that could not be loaded", registry=registry
+            "headrace_snapshot_errors", "Tries at a snapshot that could not be loaded", registry=registry
+        )
+        self.models_ignored = Gauge(
+            "headrace_models_ignored", "Records of the models topic that could not be used", registry=registry
         )
         self._reasons: dict[str, Counter] = {}
         self._clocks: dict[str, Histogram] = {}

@@ -25,10 +25,11 @@ from stream_app.worker.between import Between
 from stream_app.worker.commits import Commits
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.first_model import FirstModel
-from stream_app.worker.followers import Followers, LoadSnapshot
+from stream_app.worker.followers import Followers
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.garbage import spare_what_is_there
 from stream_app.worker.lease import Lease
+from stream_app.worker.live_snapshot import LoadSnapshot
 from stream_app.worker.log_reader import LogReader
 from stream_app.worker.publish import Publisher
 from stream_app.worker.session import PipelineError, Session

@@ -111,6 +111,7 @@ class Session:
         await self._ahead.close()
 
     async def _turn(self, go_on: Callable[[], bool]) -> None:
+        self._followers.check()
         await self._between.apply()
         await self._commits.look()
         if self._followers.paused:

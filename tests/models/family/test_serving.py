@@ -197,6 +197,41 @@ class TestTrainer:
         assert trainer.item_ids[: len(first)] == first
         assert trainer.item_ids[len(first) :] == [f"other-{i}" for i in range(10)]
 
+    @pytest.mark.parametrize("name", ["popularity", *SMALL])
+    def test_what_the_log_has_dropped_twice_over_is_out_of_model_and_codes(self, name: str) -> None:
+        """Every user and item is there for a while and never again."""
+        log = EventLog(300)
+        trainer = FamilyTrainer(name, SMALL.get(name, {}), seed=0)
+        sizes = []
+        for month in range(8):
+            numbers = np.arange(150)
+            log.append([f"user-{month}-{i % 30}" for i in numbers], [f"item-{month}-{i % 20}" for i in numbers],
+                       ["rating"] * 150, np.full(150, 4.0, np.float32), np.ones(150, np.float32),
+                       numbers + 10**6 * month, {})  # fmt: skip
+            trainer.refresh(log, 150 * month, 0)
+            sizes.append((len(trainer.user_ids), trainer.model.n_users, trainer.model.n_items))
+            assert {f"item-{month}-{i}" for i in range(20)} <= set(trainer.item_ids)
+        # The log holds two months; the model has learned four of them when it begins again with those two.
+        months = [1, 2, 3, 4, 2, 3, 4, 2]
+        assert sizes == [(30 * n, 30 * n, 20 * n) for n in months]
+        fresh = FamilyTrainer(name, SMALL.get(name, {}), seed=0)
+        fresh.refresh(log, 0, 0)
+        assert (trainer.item_ids, trainer.user_ids) == (fresh.item_ids, fresh.user_ids)
+        for key, array in trainer.model.arrays().items():
+            np.testing.assert_array_equal(array, fresh.model.arrays()[key])
+
+    def test_where_a_model_began_is_kept(self, tmp_path: Path) -> None:
+        log = EventLog(100)
+        trainer = FamilyTrainer("popularity", {}, seed=0)
+        for start in range(0, 400, 50):
+            fill(log, start, 50)
+            trainer.refresh(log, start, 0)
+        assert trainer.learned_from > 0
+        trainer.save(tmp_path / "c")
+        other = FamilyTrainer("popularity", {}, seed=0)
+        other.load(tmp_path / "c")
+        assert other.learned_from == trainer.learned_from
+
     def test_who_was_erased_is_in_no_snapshot(self, tmp_path: Path) -> None:
         log = EventLog(1000)
         fill(log)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from models.metrics import lists as metrics
 from models.pipeline.recommender import Recommender
+from models.training.event_log import ERASED
 from producers.columns import Dataset, from_frame
 from stream_app.backtests import backtest
 from stream_app.backtests.backtest import Backtest, every_list
@@ -236,6 +237,23 @@ def test_the_transformer_is_refreshed_at_fixed_events_and_not_after_the_last(dat
     assert report.notes == []
     assert report.baselines["transformer"].hr is not None
     assert report.baselines["transformer"].hr > 0
+
+
+def test_what_a_user_did_before_their_erasure_is_not_trained_on() -> None:
+    kinds = pl.Series(["click"] * 300)
+    kinds[150] = "erase"
+    data = stream(300, type=kinds)
+    settings = load({"models.max_items": 5000, "models.transformer.d_model": 8, "trainer.every_events": 1000})
+    done = finished(data, settings, transformer=True)
+    assert done.refresher is not None
+    held = done.refresher.events
+    erased = int(data.user[150])
+    before, after = int((data.user[:150] == erased).sum()), int((data.user[151:] == erased).sum())
+    assert before > 0
+    assert len(held) == 299
+    users = [held.users.ids[code] for code in held.column("user")]
+    assert users.count(ERASED) == before
+    assert users.count(data.user_ids[erased]) == after
 
 
 def test_progress_goes_up_to_the_end(

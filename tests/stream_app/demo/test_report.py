@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stream_app.demo.report import curves, items_of
-from stream_app.demo.summary import gate_figures, lists_in_words, refreshes
+from stream_app.demo.summary import gate_figures, lists_in_words, refreshes, verdict
+from stream_app.views.coverage import Coverage
 from stream_app.views.worker_metrics import Sample
 
 
@@ -44,6 +45,13 @@ def test_decisions_are_read_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "trainer" / "decisions.jsonl").write_text("\n".join(lines) + "\n")
     assert [decision["version"] for decision in refreshes(tmp_path)] == ["1", "2"]
     assert gate_figures(refreshes(tmp_path)) == "2 refreshes judged, 1 went live"
+
+
+def test_what_is_not_covered_or_not_counted_once_is_said() -> None:
+    assert verdict(Coverage(accepted=5, counted=5)) == "every event is covered"
+    assert verdict(Coverage(accepted=5, counted=6)) == "every event is covered, but NOT counted once"
+    assert verdict(Coverage(accepted=5, counted=2, erased=1)) == "every event is covered"
+    assert verdict(Coverage(accepted=5, counted=4, uncovered=1)) == "1 NOT covered"
 
 
 def test_it_is_said_when_lists_stood_for_several_events() -> None:

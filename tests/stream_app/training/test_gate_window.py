@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.base import F32, I32, I64
 from models.sequence.encode import Events
-from stream_app.training.gate_window import GateWindow, Sequences, gaps_of, ndcg_of
+from stream_app.training.gate_window import MOST_PER_SCORED, GateWindow, Sequences, gaps_of, ndcg_of
 
 
 class Names:
@@ -89,6 +89,31 @@ def test_a_window_is_full_when_enough_events_are_scored() -> None:
     assert (w.scored, w.full) == (2, True)
 
 
+def test_a_window_in_which_nothing_can_be_scored_ends_too() -> None:
+    w = GateWindow(size=2)
+    w.meet("a", sequence([2], [10]))
+    for n in range(100):
+        w.add("a", 3, 0, np.nan, n, None)
+    assert (w.scored, w.full, len(w._events)) == (0, True, 2 * MOST_PER_SCORED)
+    w.close(Names())
+    assert w.ndcg(SuccessorSnapshot(1)).shape == (0,)
+
+
+def test_a_window_of_users_whose_events_are_all_dropped_ends_too() -> None:
+    w = GateWindow(size=2)
+    for n in range(100):
+        w.meet(f"u{n}", sequence([2], [10]))
+    assert w.full
+    assert len(w._context) == 2 * MOST_PER_SCORED
+
+
+def test_a_full_window_takes_no_more() -> None:
+    w = window()
+    w.meet("late", sequence([2], [10]))
+    w.add("late", 3, 0, np.nan, 20, numbers(3))
+    assert (w.scored, w.knows("late")) == (3, False)
+
+
 def test_a_snapshot_that_knows_what_comes_next_scores_one_and_another_less() -> None:
     w = window()
     assert w.full
@@ -96,6 +121,10 @@ def test_a_snapshot_that_knows_what_comes_next_scores_one_and_another_less() -> 
     assert w.ndcg(SuccessorSnapshot(1)).tolist() == [1.0, 1.0, 1.0]
     wrong = w.ndcg(SuccessorSnapshot(2))
     assert np.allclose(wrong, 1 / np.log2([4.0, 3.0, 4.0])), "a tie never favours the target"
+
+
+def test_each_scored_event_is_some_users() -> None:
+    assert window().scored_users().tolist() == [0, 2, 0]
 
 
 def test_what_is_encoded_is_the_stored_sequence_and_then_every_event_up_to_the_last_scored_one() -> None:

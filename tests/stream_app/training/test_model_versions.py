@@ -1,10 +1,18 @@
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from stream_app.events import Live, Manifest
-from stream_app.training.model_versions import ModelsView, take_version, versions_on_disk, versions_taken
+from stream_app.training.model_versions import (
+    SAID,
+    ModelsView,
+    take_version,
+    versions_on_disk,
+    versions_taken,
+)
 
 
 def manifest(version: str, against: str | None = None) -> bytes:
@@ -65,6 +73,53 @@ def test_a_pointer_of_a_newer_contract_moves_nothing() -> None:
     assert (view.live.version, view.unreadable) == ("000001", 1)
 
 
+OUTSIDE = ("/tmp/x", "../../x", "..", ".", "1", "0000001", "000001/", "٠٠٠٠٠١", "9" * 5000, " 000001")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_key_that_the_registry_would_not_give_is_no_version(name: str) -> None:
+    view = view_of((f"transformer/{name}", manifest(name)), ("transformer/000001", manifest("000001")))
+    assert (list(view.manifests), view.unreadable) == (["000001"], 1)
+    assert view.expired([], keep=0) == ["000001"]
+    assert view.next_version([name]) == "000002"
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, ""])
+def test_a_pointer_to_what_is_no_version_moves_nothing(name: str) -> None:
+    view = view_of(("transformer/live", live("000001")), ("transformer/live", live(name)))
+    assert view.live is not None
+    assert (view.live.version, view.unreadable) == ("000001", 1)
+
+
+def test_a_manifest_of_another_version_than_its_key_s_is_not_taken() -> None:
+    view = view_of(("transformer/000001", manifest("000002")))
+    assert (view.manifests, view.unreadable) == ({}, 1)
+
+
+def test_a_record_that_cannot_be_used_is_warned_of_and_many_of_them_fill_no_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        view = view_of(("transformer/../x", manifest("../x")), *[("transformer/000001", b"{")] * 3 * SAID)
+    assert view.unreadable == 1 + 3 * SAID
+    assert len(caplog.messages) == SAID
+    assert "b'transformer/../x'" in caplog.messages[0]
+    assert "'../x' is no version" in caplog.messages[0]
+
+
+def test_a_gate_that_names_no_version_has_no_previous_one() -> None:
+    odd = Manifest(
+        name="transformer", version="000001", sha256="", cut={}, created_ts=5, gate={"against": ["000001"]}
+    )
+    assert view_of(("transformer/000001", msgspec.json.encode(odd))).previous("000001") is None
+
+
+def test_the_millionth_version_is_newer_than_the_one_before_it() -> None:
+    view = view_of(*((f"transformer/{v}", manifest(v)) for v in ("999999", "1000000")))
+    assert view.expired(["999998"], keep=1) == ["999998", "999999"]
+    assert [row.version for row in view.rows()] == ["999999", "1000000"]
+
+
 def test_the_previous_version_is_the_one_that_a_candidate_was_judged_against() -> None:
     view = view_of(
         ("transformer/000001", manifest("000001")),
@@ -110,7 +165,7 @@ def test_rows_mark_the_live_the_pinned_and_the_previous_version() -> None:
 
 
 def test_only_finished_snapshots_count_as_versions_on_disk(tmp_path: Path) -> None:
-    for name in ("000002", "000001", ".000003.tmp", "notes", "000003"):
+    for name in ("000002", "000001", ".000003.tmp", "notes", "2024", "000003"):
         (tmp_path / name).mkdir()
         if name != "000003":
             (tmp_path / name / "manifest.json").write_text("{}")

@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 import uuid
 from pathlib import Path
 
@@ -146,6 +147,70 @@ def test_expired_snapshots_are_deleted_from_folder_and_topic(settings: Settings)
     assert asyncio.run(story()) == ["000003"]
     assert sorted(p.name for p in folder.iterdir()) == ["000001", "000002", "000004", "000005"]
     assert [r.version for r in registry.list_models(settings)] == ["000001", "000002", "000004", "000005"]
+
+
+def test_a_snapshot_that_the_disk_keeps_is_said_and_the_others_are_deleted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = settings.trainer.snapshots
+    for version in range(1, 5):
+        (folder / f"{version:06d}").mkdir(parents=True)
+    rmtree = shutil.rmtree
+
+    def refuses(path: Path) -> None:
+        if path.name == "000001":
+            raise PermissionError(13, "Permission denied", str(path))
+        rmtree(path)
+
+    async def story() -> list[list[str]]:
+        async with Registry(settings) as r:
+            await r.announce(manifest("000001"))
+            monkeypatch.setattr(shutil, "rmtree", refuses)
+            first = await r.delete_expired()
+            assert list(r.view.manifests) == ["000001"]
+            monkeypatch.setattr(shutil, "rmtree", rmtree)
+            return [first, await r.delete_expired()]
+
+    assert asyncio.run(story()) == [["000002"], ["000001"]]
+    assert sorted(p.name for p in folder.iterdir()) == ["000003", "000004"]
+    assert "000001 is old, but can't be deleted" in caplog.text
+
+
+def test_a_snapshots_folder_that_cannot_be_listed_is_said(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def denied(_: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", "snapshots")
+
+    async def story() -> list[str]:
+        async with Registry(settings) as r:
+            return await r.delete_expired()
+
+    monkeypatch.setattr(registry, "versions_taken", denied)
+    assert asyncio.run(story()) == []
+    assert "Permission denied" in caplog.text
+
+
+def test_no_record_on_the_topic_leads_the_deletion_out_of_the_folder(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = settings.trainer.snapshots
+    for outside in (tmp_path / "valuable", tmp_path / "000000"):
+        outside.mkdir()
+    for version in range(1, 6):
+        (folder / f"{version:06d}").mkdir(parents=True)
+
+    async def story() -> list[str]:
+        async with Registry(settings) as r:
+            for name in (str(tmp_path / "valuable"), "../valuable", "../000000", "..", "."):
+                await r.announce(manifest(name))
+            await r.announce(manifest("000003"))
+            await r.set_live("000005")
+            return await r.delete_expired()
+
+    assert asyncio.run(story()) == ["000001", "000002", "000003"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["000000", "snapshots", "valuable"]
+    assert sorted(p.name for p in folder.iterdir()) == ["000004", "000005"]
 
 
 def test_broken_records_on_the_topic_do_not_hide_the_good_ones(settings: Settings) -> None:

@@ -1,4 +1,7 @@
 import numpy as np
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
 
 from stream_app.settings import Settings, load
 from stream_app.training.gate_window import GateWindow
@@ -108,6 +111,25 @@ def test_more_users_than_memory_allows_push_the_oldest_out() -> None:
     assert shadow.feed(many).all()
     assert shadow.recommender.users.slot("u99") >= 0
     assert shadow.recommender.users.slot("u0") == -1
+
+
+def test_who_comes_back_just_when_room_is_made_keeps_their_history() -> None:
+    shadow = Shadow(settings(**{"models.max_cached_users": 20}))
+    shadow.feed(events(*((f"u{n}", "i0", "click", n) for n in range(20))))
+    back = [(f"u{n}", "i1", "click", 100 + n) for n in range(5)]
+    assert shadow.feed(events(*back, *((f"new{n}", "i2", "click", 110 + n) for n in range(5)))).all()
+    users = shadow.recommender.users
+    assert [users.events(users.slot(f"u{n}")) for n in range(5)] == [2] * 5
+    assert all(users.slot(f"new{n}") >= 0 for n in range(5))
+
+
+@hypothesis(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=200))
+def test_a_small_memory_takes_any_order_of_users(numbers: list[int]) -> None:
+    shadow = Shadow(settings(**{"models.max_cached_users": 16}))
+    rows = [(f"u{n}", f"i{at % 7}", "click", at) for at, n in enumerate(numbers)]
+    assert shadow.feed(events(*rows)).all()
+    assert len(shadow.recommender.users) <= 16
 
 
 def test_an_erased_user_is_new_again() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import os
 import socket
@@ -9,12 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAuthorizationFailedError
 
 from stream_app.brokers.broker import EmbeddedBroker
 from stream_app.brokers.connection import BrokerUnreachableError, MissingTopicError
 from stream_app.errors import UsageError
 from stream_app.settings import TopicSettings, load
 from stream_app.training.judging import Cut, Verdict
+from stream_app.training.registry import RegistryError
 from stream_app.training.trainer import (
     TrainerError,
     TrainerService,
@@ -89,6 +92,47 @@ def test_a_full_disk_is_one_clear_message(monkeypatch: pytest.MonkeyPatch, tmp_p
         run_trainer(load({"trainer.state_dir": tmp_path}))
 
 
+def asked(service: TrainerService, *answers: Exception | str) -> str:
+    """What comes of asking a broker that answers so, one after the other."""
+    left = iter(answers)
+
+    async def ask() -> str:
+        answer = next(left)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return asyncio.run(service._insist(ask))
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainerService:
+    monkeypatch.setattr("stream_app.training.trainer.RETRY_S", 0.0)
+    return TrainerService(load({"trainer.state_dir": tmp_path, "broker.url": "broker:9"}), "cpu")
+
+
+def test_a_broker_that_does_not_answer_is_asked_again_and_that_is_said_once(
+    service: TrainerService, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = (KafkaConnectionError("gone"), KafkaTimeoutError(), RegistryError("nothing came"))
+    assert asked(service, *away, ConnectionResetError(), TimeoutError(), "yes") == "yes"
+    assert [message[:37] for message in caplog.messages] == ["the broker at broker:9 does not answe"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied", "snapshots"), OSError(28, "full")])
+def test_what_the_disk_refuses_is_not_taken_for_the_brokers_silence(
+    service: TrainerService, error: OSError, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(type(error), match=error.strerror):
+        asked(service, error, "never asked")
+    assert caplog.messages == []
+
+
+def test_a_broker_that_lets_the_trainer_not_in_ends_it(service: TrainerService) -> None:
+    with pytest.raises(TrainerError, match=r"broker:9 refuses the trainer: .*\n.*Grant its user"):
+        asked(service, TopicAuthorizationFailedError("models"), "never asked")
+
+
 def test_a_second_trainer_on_the_folder_is_refused(tmp_path: Path) -> None:
     with (
         only_one(tmp_path),
@@ -106,10 +150,17 @@ def verdict(**figures: object) -> Verdict:
 
 def test_a_decision_is_told_with_its_figures() -> None:
     judged = verdict(
-        against="000001", scored=2000, ndcg=0.15, ndcg_live=0.14, difference=0.01, lower=0.004, margin=0.001
+        against="000001",
+        scored=2000,
+        users=90,
+        ndcg=0.15,
+        ndcg_live=0.14,
+        difference=0.01,
+        lower=0.004,
+        margin=0.001,
     )
     assert told(judged, moved=True) == (
-        "is live: better; NDCG@10 0.1500 against 0.1400 of 000001 over 2000 events, difference +0.0100, "
+        "is live: better; NDCG@10 0.1500 against 0.1400 of 000001 over 2000 events of 90 users, difference +0.0100, "
         "lower bound +0.0040 where -0.0010 is enough"
     )
     assert told(judged, moved=False).startswith("passed, but the live one is pinned")

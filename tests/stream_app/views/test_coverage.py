@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
+import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from stream_app.brokers import topics
@@ -84,8 +85,15 @@ def test_an_event_is_covered_by_a_list_at_or_above_its_offset() -> None:
     assert (result.events, result.accepted, result.counted, result.users) == (3, 3, 2, 1)
 
 
+@pytest.mark.parametrize("counted", [1, 3, 0])
+def test_an_event_that_is_counted_twice_or_not_at_all_is_not_accounted_for(counted: int) -> None:
+    result = judged([event(3), event(4)], [("u", published("u", 1, {"events-0": 4}, events=counted))])
+    assert (result.uncovered, result.counted_once, result.complete) == (0, False, False)
+    assert judged([event(3), event(4)], [("u", published("u", 1, {"events-0": 4}, events=2))]).complete
+
+
 def test_only_the_newest_list_counts() -> None:
-    lists = [("u", published("u", 2, {"events-0": 3})), ("u", published("u", 1, {"events-0": 9}))]
+    lists = [("u", published("u", 2, {"events-0": 3}, 1)), ("u", published("u", 1, {"events-0": 9}, 1))]
     assert judged([event(3)], lists).complete  # type: ignore[arg-type]
     assert not judged([event(5)], lists).complete  # type: ignore[arg-type]
 
@@ -109,7 +117,7 @@ def test_a_broken_event_without_a_dead_letter_is_not_covered() -> None:
 
 def test_a_duplicate_needs_no_list() -> None:
     events = [event(0, event_id="a"), event(1, event_id="a")]
-    result = judged(events, [("u", published("u", 1, {"events-0": 0}))])
+    result = judged(events, [("u", published("u", 1, {"events-0": 0}, events=1))])
     assert result.complete
     assert (result.accepted, result.duplicates) == (1, 1)
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from stream_app.worker.between import Between
-from stream_app.worker.followers import Swap
 from stream_app.worker.freshness import WorkerMetrics
+from stream_app.worker.live_snapshot import Swap
 
 
 class World:

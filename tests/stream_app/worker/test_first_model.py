@@ -12,8 +12,8 @@ import pytest
 
 from stream_app.worker.between import Between
 from stream_app.worker.first_model import FOLDER, FirstModel
-from stream_app.worker.followers import Swap
 from stream_app.worker.freshness import WorkerMetrics
+from stream_app.worker.live_snapshot import Swap
 
 
 def load(folder: Path, sha256: str | None) -> str:

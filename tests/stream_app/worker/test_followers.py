@@ -10,14 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from stream_app.brokers.broker import Broker
 from stream_app.brokers.connection import MissingTopicError
 from stream_app.brokers.topics import create
 from stream_app.events import Control, Live, Manifest
 from stream_app.settings import Settings, TopicSettings, load
-from stream_app.worker.followers import Followers, Swap, Switches
+from stream_app.worker.followers import FollowError, Followers, Switches
 from stream_app.worker.freshness import WorkerMetrics
+from stream_app.worker.live_snapshot import Swap
 
 encode = msgspec.json.encode
 Records = list[tuple[str, bytes, bytes | None]]
@@ -199,6 +201,39 @@ def test_a_corrupt_snapshot_is_said_and_counted_and_the_worker_stays_with_the_ol
     assert "headrace models rollback" in caplog.text
 
 
+def test_a_snapshot_whose_folder_comes_later_than_its_pointer_is_loaded_then(
+    settings: Settings, tmp_path: Path
+) -> None:
+    def load_snapshot(folder: Path, _sha256: str | None) -> Any:
+        return (folder / "manifest.json").read_text()
+
+    async def run() -> None:
+        await write(settings, live(settings, "000001"))
+        async with following(settings, load_snapshot) as followers:
+            await caught_up(followers)
+            assert followers.take_swap() is None
+            (tmp_path / "000001").mkdir()
+            (tmp_path / "000001" / "manifest.json").write_text("here")
+            assert await until(followers.take_swap) == Swap("000001", "here")
+
+    asyncio.run(run())
+
+
+def test_records_of_models_that_cannot_be_used_are_shown(settings: Settings) -> None:
+    topic = settings.topics.models
+
+    async def run() -> None:
+        metrics = WorkerMetrics()
+        followers = Followers(settings, metrics, no_snapshot)
+        await write(settings, [(topic, b"transformer/live", b"{"), (topic, b"transformer/../x", b"{}")])
+        await followers.start()
+        await caught_up(followers)
+        await followers.stop()
+        assert metrics.registry.get_sample_value("headrace_models_ignored") == 2
+
+    asyncio.run(run())
+
+
 def test_a_pause_is_obeyed_from_the_start_and_ended_by_a_resume(settings: Settings) -> None:
     topic = settings.topics.control
 
@@ -211,6 +246,51 @@ def test_a_pause_is_obeyed_from_the_start_and_ended_by_a_resume(settings: Settin
             await until(lambda: not followers.paused)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("error", [KafkaError("no leader"), MemoryError("no room")])
+def test_a_topic_that_can_no_longer_be_read_is_said_and_told_to_whoever_asks(
+    settings: Settings, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def getmany(**_: Any) -> Any:
+        raise error
+
+    async def run() -> None:
+        async with following(settings, no_snapshot) as followers:
+            await caught_up(followers)
+            followers.check()
+            followers._consumer.getmany = getmany
+            await until(lambda: followers._failure)
+            with pytest.raises(FollowError, match=rf"can't be followed: {type(error).__name__}.*{error}"):
+                followers.check()
+
+    asyncio.run(run())
+    assert f"{settings.topics.control} can't be followed" in caplog.text
+
+
+def test_a_stop_is_no_failure(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with following(settings, no_snapshot) as followers:
+            await caught_up(followers)
+            asked, gone = asyncio.Event(), asyncio.Event()
+
+            async def getmany(**_: Any) -> Any:
+                asked.set()
+                await gone.wait()
+                raise ConsumerStoppedError
+
+            stop = followers._consumer.stop
+
+            async def stop_and_be_noticed() -> None:
+                gone.set()
+                await stop()
+
+            followers._consumer.getmany, followers._consumer.stop = getmany, stop_and_be_noticed
+            await asyncio.wait_for(asked.wait(), 20)
+        followers.check()
+
+    asyncio.run(run())
+    assert "can't be followed" not in caplog.text
 
 
 def test_a_missing_topic_is_named(settings: Settings) -> None:

@@ -16,6 +16,7 @@ import pytest
 from models.state.sequences import MAX_BATCH
 from stream_app.batch.pipeline import Processed
 from stream_app.batch.refusals import DeadLetter
+from stream_app.errors import HeadraceError
 from stream_app.settings import load
 from stream_app.worker import commits
 from stream_app.worker.commits import Commits
@@ -88,6 +89,7 @@ class World:
             announce=lambda changes: self.events.append("announced"),  # noqa: ARG005
             commit=self.commit,
         )
+        self.followers = SimpleNamespace(paused=self.paused, check=lambda: None)
         self.between = SimpleNamespace(
             apply=self.nothing,
             touched=lambda users: list(users),
@@ -189,7 +191,7 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
             metrics, failpoints, in_thread, world.beside, lambda: world.now,
         )  # fmt: skip
         one = Session(
-            settings, world.pipeline, world.reader, world.publisher, SimpleNamespace(paused=world.paused),
+            settings, world.pipeline, world.reader, world.publisher, world.followers,
             world.between, commits, marker, metrics, failpoints, in_thread,
         )  # fmt: skip
         turns = 0
@@ -283,6 +285,23 @@ def test_a_commit_comes_before_the_batch_that_was_read_meanwhile(tmp_path: Path)
     assert run(world, tmp_path, worker__commit_s=1e-9, worker__commit_share=1.0)[:5] == [
         ("learned", [0]), "sent", "acknowledged", "announced", "clean",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_topic_beside_the_events_that_cannot_be_followed_ends_the_work(
+    tmp_path: Path, paused: bool
+) -> None:
+    world = World([[record(0)], [record(1)], []], paused=paused)
+    checks = iter([None, HeadraceError("models can't be followed")])
+
+    def check() -> None:
+        if (failure := next(checks)) is not None:
+            raise failure
+
+    world.followers.check = check
+    with pytest.raises(HeadraceError, match="models can't be followed"):
+        run(world, tmp_path)
+    assert ("learned", [1]) not in world.events
 
 
 def test_a_write_that_fails_ends_the_work(tmp_path: Path) -> None:
