@@ -180,6 +180,7 @@ class Backtest:
         stop = start + len(batch)
         with self.along.timed("learn and list"):
             outcome = self.process(batch, wanted)
+            self.batches.processed(batch, outcome.status)
         user, item = self.dataset.user[start:stop], self.dataset.item[start:stop]
         with self.along.timed("score"):
             made = outcome.lists
