@@ -141,4 +141,4 @@ class Between:
         numbers afterwards would look like a repeat.
         """
         ready, self._on_the_way = self._on_the_way, {}
-        await self._publisher.recommendations(ready.values(), log_append=False)
+        await self._publisher.recommendations(ready.values())

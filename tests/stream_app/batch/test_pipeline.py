@@ -129,6 +129,17 @@ class TestLists:
         assert second.append_ms == [APPENDED + 2]
         assert first.received_ms == 40.0
 
+    def test_only_the_events_of_topics_that_stamp_on_append_have_an_append_time(self) -> None:
+        worker = Worker(topics__events=["web", "app"])
+        records = [at(0, "a", "x", topic="web"), at(0, "a", "y", topic="app"), at(1, "b", "y", topic="web")]
+        records[1].timestamp_type = 0
+        erasure = at(1, "c", kind="erase", topic="app")
+        erasure.timestamp_type = 0
+        a, b, gone = sorted(worker.process(*records, erasure).recommendations, key=lambda one: one.user_id)
+        assert a.append_ms == [APPENDED, None]
+        assert b.append_ms == [APPENDED + 1]
+        assert gone.append_ms == [None]
+
     def test_sources_cover_the_duplicates_at_the_end(self, worker: Worker) -> None:
         out = worker.process(
             at(0, "a", "x", event_id="1"), at(1, "a", "y", event_id="2"), at(2, "a", "x", event_id="1")

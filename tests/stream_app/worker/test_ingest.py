@@ -122,7 +122,7 @@ class World:
         self.events.append(("learned", [r.offset for r in records[:taken]]))
         return Processed(taken, counts=Counter())
 
-    async def recommendations(self, _lists: Any, *, log_append: bool) -> None:  # noqa: ARG002
+    async def recommendations(self, _lists: Any) -> None:
         self.events.append("sent")
 
     async def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
@@ -161,7 +161,7 @@ def hold_the_disk(world: World, *, until: Any) -> None:
     """No write ends before lists are sent after this event."""
     world.disk.clear()
 
-    async def recommendations(_lists: Any, *, log_append: bool) -> None:  # noqa: ARG001
+    async def recommendations(_lists: Any) -> None:
         if until in world.events:
             world.disk.set()
 
