@@ -232,7 +232,7 @@ class Pipeline:
             known.positions[topic] = max(known.positions[topic], offset)
             if was_accepted:
                 known.events += 1
-                known.event_ts = ts
+                known.event_ts = max(known.event_ts, ts)
                 known.append_ms.append(append_time(work.decoded.record[row]))
                 work.waiting[slot] = None
             if event in listed:

@@ -51,7 +51,7 @@ class Progress:
     Attributes:
         positions: newest offset of each input topic, -1 for none.
         events: accepted so far.
-        event_ts: event time of the newest accepted event.
+        event_ts: newest event time of the accepted events; a late one takes nothing back.
         append_ms: of the accepted events since the last list, as in `Outgoing`.
     """
 

@@ -153,6 +153,14 @@ class TestLists:
         assert out.recommendations == []
         assert out.counts["duplicate"] == 1
 
+    @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in the next batch"])
+    def test_the_event_time_of_a_list_never_goes_back(self, worker: Worker, together: bool) -> None:
+        events = [at(0, "a", "x", ts=100), at(1, "a", "y", ts=7)]
+        outs = [worker.process(*events)] if together else [worker.process(one) for one in events]
+        (refreshed,) = worker.pipeline.refresh(["a"])
+        assert {record["event_ts"] for out in outs for record in read_lists(out)} == {100}
+        assert json.loads(refreshed.value or b"")["event_ts"] == 100
+
     def test_a_late_event_gets_a_list(self) -> None:
         worker = Worker(models__sequence__length=4)
         worker.process(*(at(n, "a", f"i{n}", ts=100 + n) for n in range(4)))
