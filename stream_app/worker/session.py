@@ -83,11 +83,6 @@ class Session:
         self._ahead = ReadAhead(self._poll, pipeline.decoder.decode)
         self.backlog: list[ConsumerRecord] = []
 
-    @property
-    def reads_ahead(self) -> bool:
-        """Whether a batch beyond the one in hand was begun."""
-        return self._ahead.begun
-
     async def work(self, go_on: Callable[[], bool]) -> None:
         """Turn after turn while `go_on`.
 

@@ -196,7 +196,7 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
         def go_on() -> bool:
             nonlocal turns
             turns += 1
-            left = bool(world.batches) or one.reads_ahead or world.in_hand > 0
+            left = bool(world.batches) or one._ahead.begun or world.in_hand > 0
             return world.has_lease and left and turns < 20
 
         await one.work(go_on)
