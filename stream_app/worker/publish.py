@@ -26,10 +26,9 @@ from aiokafka.structs import RecordMetadata
 
 from stream_app.batch.records import Outgoing
 from stream_app.batch.refusals import LOG_APPEND_TIME, MISROUTED, DeadLetter
-from stream_app.brokers.connection import start_client
+from stream_app.brokers.connection import client_options, start_client
 from stream_app.errors import HeadraceError
 from stream_app.settings import Settings
-from stream_app.training.registry import client_options
 from stream_app.worker.freshness import APPEND, WORKER, WorkerMetrics
 
 log = logging.getLogger(__name__)
