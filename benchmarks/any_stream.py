@@ -58,7 +58,7 @@ class ByEvent:
         done, report = self.backtest, self.report
         scored = np.flatnonzero(done.scored)
         hits = self.hits[scored]
-        hits[:, 0] = metrics.hits(done.rank[scored])
+        hits[:, 0] = metrics.hits(done.rank[scored], 10)
         best = int(hits[:, 1:].sum(axis=0).argmax())
         difference = hits[:, 0] - hits[:, 1 + best]
         users, of_user = np.unique(done.dataset.user[scored], return_inverse=True)

@@ -54,8 +54,8 @@ class Synced:
             "scored": len(rank),
             "refreshes": len(report.refreshes),
             "trained_tokens": sum(refresh.tokens for refresh in report.refreshes),
-            "hr@10": float(metrics.hits(rank).mean()),
-            "ndcg@10": float(metrics.ndcg(rank).mean()),
+            "hr@10": float(metrics.hits(rank, 10).mean()),
+            "ndcg@10": float(metrics.ndcg(rank, 10).mean()),
             "transformer_alone_hr@10": (done.sources()["transformer"][0] - self.before) / len(rank),
             "seconds": round(report.seconds, 1),
         }

@@ -24,7 +24,7 @@ F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 Arrays = dict[str, npt.NDArray[Any]]
 
-ACCEPTED, DUPLICATE, LATE, ERASED = 0, 1, 2, 3
+ACCEPTED, DUPLICATE, LATE = 0, 1, 2
 """Status of an event: LATE was counted and taught item statistics, but did not enter the full sequence."""
 
 

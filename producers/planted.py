@@ -101,13 +101,6 @@ class World:
         group = self.group_of(user, number)
         return set() if group < 0 else {f"i{i}" for i in self._ring[group] if self._birth[i] <= number}
 
-    def next_on_ring(self, item: str, number: int) -> list[str]:
-        """The items that mostly follow `item`, the most frequent first."""
-        ring = self._ring[self.group_of_item(item)]
-        at = ring.index(_index(item, "i"))
-        following = [ring[(at + step) % len(ring)] for step in range(1, len(STEPS) + 1)]
-        return [f"i{i}" for i in following if self._birth[i] <= number]
-
     def births(self) -> dict[int, list[int]]:
         """Event number → the items that appear with it."""
         lots: dict[int, list[int]] = {}

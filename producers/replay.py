@@ -4,8 +4,9 @@ In: a `Dataset`. Out: its catalogue on `items` (acknowledged first), then its ev
 keyed by user, with their own event time; a `Summary` of what the broker acknowledged. Never waits for the
 worker, and never sends an event of a resumed run twice.
 
-An event's id is the data's hash, its row and the run's id (or the source's own id): what a resumed run
-should repeat is dropped by the worker; a new run counts as new events.
+An event's id is the data's hash, its row and the run's id (or the source's own id): should a resumed run repeat one,
+the worker drops it, since it is among its user's last 64. A new run, or an old one that is not resumed but sent again
+from its beginning, counts as new events.
 """
 
 from __future__ import annotations

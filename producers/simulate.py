@@ -102,7 +102,8 @@ class Simulation:
         new_items: share of the items that appear during the stream.
         bots, duplicates, late, broken: shares of the records that are random clicks of a few bots (`bot0`…),
             repeats (same bytes) of a user's recent event, events with an old time, breaches of the contract.
-        seed, run_id: another seed is another stream; another run id repeats a stream as new events.
+        seed, run_id: another seed is another stream; another run id repeats a stream as new events; of the
+            same one only a user's last 64 events are known again.
         shape: what the world is like.
         step_ms: event time between two records.
         largest_bytes: size of the largest broken records; 0 for none.

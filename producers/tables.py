@@ -20,7 +20,7 @@ import polars as pl
 from producers.columns import Dataset, from_frame
 from producers.formats import TableError, read_columns
 
-__all__ = ["TableError", "TsUnit", "parse_map", "read"]
+__all__ = ["TableError", "TsUnit", "read"]
 
 TsUnit = Literal["ms", "s", "iso"]
 
@@ -40,26 +40,6 @@ MAX_ID_BYTES = 256
 YEAR_3000_MS = 32_503_680_000_000
 YEAR_1973_MS = 94_694_400_000
 SHOWN = 5
-
-
-def parse_map(text: str) -> dict[str, str]:
-    """`user=userId,item=movieId,ts=timestamp` → our field → column.
-
-    >>> parse_map("user=0,item_id=1")
-    {'user': '0', 'item': '1'}
-
-    Raises TableError when a part has no `=` or names a field that there is not.
-    """
-    columns: dict[str, str] = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        ours, equals, theirs = (p.strip() for p in part.partition("="))
-        field = next((field for field, names in NAMES.items() if ours in (field, *names)), None)
-        if not equals or not theirs or field is None:
-            raise TableError(
-                f"column map: {part!r} should read FIELD=COLUMN, with FIELD one of {', '.join(NAMES)}"
-            )
-        columns[field] = theirs
-    return columns
 
 
 def read(

@@ -20,13 +20,13 @@ from stream_app.errors import HeadraceError
 GRACE_S = 15.0
 LAST_LINES = 15
 
-_DIE_WITH_PARENT = """
-import ctypes, os, runpy, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-parent = int(sys.argv.pop(1))
-if os.getppid() != parent:
+_ENDS_WITH_PARENT = """
+import ctypes, os, sys
+PR_SET_PDEATHSIG = 1
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sys.argv[2]))
+if os.getppid() != int(sys.argv[1]):
     os._exit(1)
-runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
@@ -34,25 +34,26 @@ class ChildError(HeadraceError):
     """A child process ended that should not have; the message holds the last lines of its log."""
 
 
+def ending_with_us(command: list[str], number: signal.Signals) -> list[str]:
+    """A command that Linux sends the signal when we die; elsewhere the command as it is.
+
+    To be started from the main thread: to Linux, the thread that started a child is its parent.
+    """
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _ENDS_WITH_PARENT, str(os.getpid()), str(int(number)), *command]
+
+
 class Child:
     """A Python module run as a child: `with Child("worker", "stream_app.cli", ["worker"], log):`.
 
-    To be started from the main thread: to Linux, the thread that started a child is its parent.
+    To be started from the main thread (see `ending_with_us`).
     """
 
     def __init__(self, name: str, module: str, arguments: list[str], log: Path) -> None:
         self.name = name
         self.log = log
-        self._command = [
-            sys.executable,
-            "-c",
-            _DIE_WITH_PARENT,
-            str(os.getpid()),
-            module,
-            *arguments,
-        ]
-        if sys.platform != "linux":
-            self._command = [sys.executable, "-m", module, *arguments]
+        self._command = ending_with_us([sys.executable, "-m", module, *arguments], signal.SIGTERM)
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
 

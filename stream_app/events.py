@@ -105,8 +105,3 @@ class Control(msgspec.Struct, kw_only=True):
     action: str
     by: str = ""
     at: int = 0
-
-
-def text_id(value: Id) -> str:
-    """The id as it travels: a JSON integer becomes its decimal string."""
-    return value if isinstance(value, str) else str(value)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 import typer
 import yaml
 
+from producers.resume import RunState, path_of, save
 from stream_app import cli
 from stream_app.settings import Settings, load
 
@@ -93,6 +96,29 @@ def test_worker_and_trainer_share_the_snapshots_and_nothing_else_of_their_state(
         assert mounts(name)["snapshots"] == option(name, "--snapshots")
         assert mounts(name)[name] == option(name, "--state-dir")
     assert option("worker", "--state-dir") != option("trainer", "--state-dir")
+
+
+def test_brought_up_again_the_replay_goes_on_with_its_run(tmp_path: Path) -> None:
+    told = tmp_path / "headrace"
+    told.write_text('#!/bin/sh\necho "$@"\n')
+    told.chmod(0o755)
+    service = SERVICES["replay"]
+    command = [word.replace("$$", "$") for word in (*service["entrypoint"], *service["command"])]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+    def up() -> list[str]:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    first = up()
+    run = first[first.index("--run") + 1]
+    assert first == [*service["command"], "--run", run]
+    (volume,) = (volume for volume in service["volumes"] if volume.startswith("replays:"))
+    folder = volume.removeprefix("replays:/home/headrace/")
+    path = path_of(tmp_path / folder / "replays", "ab" * 32, run)
+    save(path, RunState(sha256="ab" * 32, run_id=run, topic="events", partitions=4, selection=""))
+    assert up() == [*first, "--resume"]
+    assert f"/home/headrace/{folder}" in OURS["replay"]["build"]["dockerfile_inline"], "theirs, not root's"
 
 
 def test_the_image_holds_every_package() -> None:

@@ -55,6 +55,15 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 
 
 @pytest.mark.parametrize(
+    "path", sorted((ROOT / "stream_app" / "brokers").glob("*.py")), ids=lambda path: path.name
+)
+def test_what_talks_to_brokers_knows_nothing_of_what_is_built_on_it(path: Path) -> None:
+    ours = {name for name in imported(path.read_text()) if name.split(".")[0] in PACKAGES}
+    below = ("stream_app.brokers.", "stream_app.children", "stream_app.errors", "stream_app.settings")
+    assert {name for name in ours if not f"{name}.".startswith(below)} <= {"stream_app.brokers"}
+
+
+@pytest.mark.parametrize(
     ("b", "found"),
     [
         ("import a", True),

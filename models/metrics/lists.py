@@ -35,15 +35,15 @@ def ranks(lists: I32, targets: I32) -> I32:
     return np.where(found.any(axis=1), found.argmax(axis=1), MISSED).astype(np.int32)
 
 
-def hits(rank: I32, k: int = 10) -> F64:
+def hits(rank: I32, k: int) -> F64:
     """1 for each target among the first `k`, else 0; the mean is HR@k."""
     return ((rank >= 0) & (rank < k)).astype(np.float64)
 
 
-def ndcg(rank: I32, k: int = 10) -> F64:
+def ndcg(rank: I32, k: int) -> F64:
     """NDCG@k of each list, its target being the one relevant item; the mean is NDCG@k.
 
-    >>> ndcg(np.array([0, 2, -1, 12], np.int32)).tolist()
+    >>> ndcg(np.array([0, 2, -1, 12], np.int32), 10).tolist()
     [1.0, 0.5, 0.0, 0.0]
     """
     gain = np.zeros(len(rank), np.float64)

@@ -73,7 +73,10 @@ def newest(users: UserTable, slots: I64) -> I64:
 
 
 def gaps_after(of: I64, ts: I64, last: I64) -> I64:
-    """Time since the same user's previous event; `last[user]` is that before the first one here, -1 for none.
+    """Time since the same user's previous event, 0 after a younger one; -1 where there is none.
+
+    Args:
+        last: time of the event before each user's first one here, int64 [users]; below 0 for none.
 
     >>> gaps_after(np.array([0, 1, 0]), np.array([50, 60, 70]), np.array([-1, 10])).tolist()
     [-1, 50, 20]
@@ -83,7 +86,7 @@ def gaps_after(of: I64, ts: I64, last: I64) -> I64:
     first = np.diff(users, prepend=-1) != 0
     earlier = np.where(first, last[users], np.roll(times, 1))
     gaps = np.empty_like(ts)
-    gaps[order] = np.where(earlier < 0, -1, times - earlier)
+    gaps[order] = np.where(earlier < 0, -1, np.maximum(times - earlier, 0))
     return gaps
 
 

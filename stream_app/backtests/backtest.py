@@ -39,7 +39,7 @@ BLOCK = 5000
 
 PACKAGES = ("headrace", "numpy", "numba", "torch")
 OnProgress = Callable[[int, int, float], None]
-"""Called after each block with the events done, those there are, and HR@10 so far."""
+"""Called after each block with the events done, those there are, and HR@k so far."""
 
 
 def run(
@@ -124,15 +124,16 @@ class Backtest:
             )
 
             self.refresher = InlineRefresher(settings, seed, self.recommender, dataset)
+        self.k = settings.models.policy.k
         features = self.batches.features()
         self.scorer = Prequential(
             len(dataset.user_ids),
             len(dataset.item_ids),
-            settings.models.policy.k,
+            self.k,
             features=features,
         )
         self.basis = "categories" if features is not None else "the items' users"
-        self.along = StreamCurves(self.n)
+        self.along = StreamCurves(self.n, self.k)
         self.rank = np.full(self.n, metrics.MISSED, np.int32)
         self.scored = np.zeros(self.n, np.bool_)
         self.gap = np.zeros(self.n, np.uint8)
@@ -181,6 +182,7 @@ class Backtest:
         stop = start + len(batch)
         with self.along.timed("learn and list"):
             outcome = self.process(batch, wanted)
+            self.batches.processed(batch, outcome.status)
         user, item = self.dataset.user[start:stop], self.dataset.item[start:stop]
         with self.along.timed("score"):
             made = outcome.lists
@@ -220,7 +222,7 @@ class Backtest:
         settings, data, n = self.settings, self.dataset, self.n
         scored = int(self.scored.sum())
         position = np.arange(n)
-        everything = slice_of("all events", self.rank, self.scored, np.ones(n, np.bool_))
+        everything = self._slice("all events", np.ones(n, np.bool_))
         tenth = position < n // 10
         return Report(
             title=f"Backtest of {data.name}",
@@ -242,6 +244,7 @@ class Backtest:
                 "an erasure": self.counts["erased"],
             },
             seconds=seconds,
+            k=self.k,
             hr=everything.score.hr,
             ndcg=everything.score.ndcg,
             sample=self._sample(),
@@ -253,12 +256,12 @@ class Backtest:
             lists=self.scorer.n_lists,
             baselines={name: Score.of(scored, hits, gain) for name, (hits, gain) in self.sources().items()},
             slices=[
-                slice_of("first 10 % of the stream", self.rank, self.scored, tenth),
-                slice_of("the other 90 %", self.rank, self.scored, ~tenth),
-                slice_of("users' first five events", self.rank, self.scored, self.early),
-                slice_of("users' later events", self.rank, self.scored, ~self.early),
+                self._slice("first 10 % of the stream", tenth),
+                self._slice("the other 90 %", ~tenth),
+                self._slice("users' first five events", self.early),
+                self._slice("users' later events", ~self.early),
             ],
-            by_gap=gap_slices(self.rank, self.scored, self.gap),
+            by_gap=gap_slices(self.rank, self.scored, self.gap, self.k),
             curves=self.along.curves(),
             weights=self.along.weights,
             refreshes=self.refresher.log if self.refresher else [],
@@ -277,6 +280,9 @@ class Backtest:
             notes=self._notes(),
         )
 
+    def _slice(self, name: str, chosen: Bool) -> Slice:
+        return slice_of(name, self.rank, self.scored, chosen, self.k)
+
     def sources(self) -> dict[str, tuple[float, float]]:
         """Hits and sum of NDCG of each single source so far; empty without baselines."""
         if not self.baselines:
@@ -289,7 +295,7 @@ class Backtest:
     def _sample(self) -> list[Slice]:
         """What was served beside the frozen first model, on the sample of users for which it lists."""
         counted = self.recommender.metrics()
-        k = self.settings.models.policy.k
+        k = self.k
         n = int(counted["sample_scored"])
         if self.refresher is None or not n:
             return []
@@ -306,8 +312,8 @@ class Backtest:
         notes = []
         ours = {
             "scored": float(self.scored.sum()),
-            "hr@10": self.along.hr.mean(),
-            "ndcg@10": self.along.ndcg.mean(),
+            f"hr@{self.k}": self.along.hr.mean(),
+            f"ndcg@{self.k}": self.along.ndcg.mean(),
         }
         for name in ours.keys() & counters.keys() if ours["scored"] else ():
             if not math.isclose(counters[name], ours[name], rel_tol=1e-6, abs_tol=1e-9):

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from models.base import F32, F64, I32, I64, U64, EventBatch
+from models.base import DUPLICATE, F32, F64, I32, I64, U8, U64, EventBatch
 from models.pipeline.recommender import Recommender
 from models.vocabulary import kind_of
 from producers.columns import Dataset
@@ -63,9 +63,6 @@ class DatasetBatches:
         user, kind = data.user[start:stop], self.kind[start:stop]
         self._admit(np.unique(user))
         slot = self._slot[user]
-        offset = np.arange(start, stop, dtype=np.int64)
-        self._newest[user] = offset
-        self.recommender.users.columns.positions[slot, 0] = offset
         names = [self.kinds[code] for code in kind]
         return EventBatch(
             user=slot,
@@ -76,8 +73,15 @@ class DatasetBatches:
             ts=data.ts[start:stop],
             event_id=self._event_ids(start, stop),
             key=np.full(stop - start, self._key, np.uint64),
-            offset=offset,
+            offset=np.arange(start, stop, dtype=np.int64),
         )
+
+    def processed(self, batch: EventBatch, status: U8) -> None:
+        """Say how far each user is now. Duplicates move no position, as in the worker (`stream_app.batch.pipeline`)."""
+        accepted = status != DUPLICATE
+        offset = batch.offset[accepted]
+        self._newest[self.dataset.user[offset]] = offset
+        self.recommender.users.columns.positions[batch.user[accepted], 0] = offset
 
     def values(self, start: int, stop: int) -> F32:
         """Ratings clamped to the scale; NaN for every other type of event, whatever value it has."""

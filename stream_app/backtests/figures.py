@@ -85,19 +85,19 @@ def _hit_rate(report: Report) -> Drawing | None:
         axes.plot(curves.events, _gaps(lines[name]), color=colours[name], linewidth=1.3)
     axes.plot(curves.events, _gaps(curves.hr), color=SERVED, linewidth=2.6)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("HR@10")
+    axes.set_ylabel(f"HR@{report.k}")
     _events_axis(axes, curves.events)
     _refresh_marks(axes, report)
     _labels(axes, curves.events, {"served": curves.hr} | lines, (SERVED, *colours.values()))
     return Drawing(
         title="Hit rate over the stream",
         caption=(
-            f"Share of the next items that were on the list of 10, per {curves.window:,} events. "
+            f"Share of the next items that were on the list of {report.k}, per {curves.window:,} events. "
             "Every single source makes its own list at the same moments."
             + (" Grey: the other sources." if len(curves.baselines_hr) > len(top) else "")
             + (" Ticks at the bottom: refreshes of the Transformer." if report.refreshes else "")
         ),
-        alt=f"Line chart of HR@10 over {report.events:,} events. "
+        alt=f"Line chart of HR@{report.k} over {report.events:,} events. "
         + "; ".join(
             [_from_to("served", curves.hr)] + [_from_to(name, values) for name, values in lines.items()]
         )

@@ -196,16 +196,16 @@ class Prequential:
             self._sketch = np.concatenate([self._sketch, np.zeros((rows, SKETCH))])
 
 
-def slice_of(name: str, rank: I32, scored: Bool, chosen: Bool) -> Slice:
-    """The score of the chosen events among the scored ones."""
+def slice_of(name: str, rank: I32, scored: Bool, chosen: Bool, k: int) -> Slice:
+    """HR@k and NDCG@k of the chosen events among the scored ones."""
     some = rank[scored & chosen]
     return Slice(
         name=name,
-        score=Score.of(len(some), float(metrics.hits(some).sum()), float(metrics.ndcg(some).sum())),
+        score=Score.of(len(some), float(metrics.hits(some, k).sum()), float(metrics.ndcg(some, k).sum())),
     )
 
 
-def gap_slices(rank: I32, scored: Bool, gap: U8) -> list[Slice]:
+def gap_slices(rank: I32, scored: Bool, gap: U8, k: int) -> list[Slice]:
     """The score by the time since the user's last event."""
     names = [name for _, name in GAPS] + ["above a day"]
-    return [slice_of(name, rank, scored, gap == index) for index, name in enumerate(names)]
+    return [slice_of(name, rank, scored, gap == index, k) for index, name in enumerate(names)]

@@ -17,9 +17,12 @@ import msgspec
 
 from stream_app.backtests import figures
 
+AT_10 = ("hr@10", "ndcg@10")
+"""Names in the file that say another number where lists have another length."""
+
 
 class Score(msgspec.Struct, kw_only=True, frozen=True):
-    """HR@10 and NDCG@10 over `scored` events; both are None where nothing was scored."""
+    """HR and NDCG at the report's k over `scored` events; both are None where nothing was scored."""
 
     scored: int
     hr: float | None = msgspec.field(name="hr@10")
@@ -97,6 +100,7 @@ class Report(msgspec.Struct, kw_only=True):
     scored: int = 0
     unscored: dict[str, int] = {}
     seconds: float
+    k: int = 10
     hr: float | None = msgspec.field(name="hr@10")
     ndcg: float | None = msgspec.field(name="ndcg@10")
     coverage: float | None = None
@@ -126,8 +130,8 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def to_json(report: Report) -> bytes:
-    """The report as JSON; a figure that does not exist (NaN) is null."""
-    return msgspec.json.format(msgspec.json.encode(_finite(msgspec.to_builtins(report))), indent=1)
+    """The report as JSON; a figure that does not exist (NaN) is null, and `hr@10` has the length of the lists."""
+    return msgspec.json.format(msgspec.json.encode(_plain(msgspec.to_builtins(report), report.k)), indent=1)
 
 
 def to_html(report: Report) -> str:
@@ -181,13 +185,16 @@ def write(report: Report, out: Path) -> tuple[Path, Path]:
     return page, figures_file
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any, k: int) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {
+            key.replace("@10", f"@{k}") if key in AT_10 else key: _plain(inner, k)
+            for key, inner in value.items()
+        }
     if isinstance(value, list):
-        return [_finite(inner) for inner in value]
+        return [_plain(inner, k) for inner in value]
     return value
 
 

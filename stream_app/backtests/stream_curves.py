@@ -23,13 +23,13 @@ ROUND = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 
 
 class StreamCurves:
-    """Collects over a stream of `n` events, in windows of a round number of them, at most 60.
+    """Collects over a stream of `n` events with lists of `k`, in windows of a round number of events, at most 60.
 
     What is counted once a block belongs to the window in which the block begins, so blocks should end with windows.
     """
 
-    def __init__(self, n: int) -> None:
-        self.n = n
+    def __init__(self, n: int, k: int) -> None:
+        self.n, self.k = n, k
         self.window = next((size for size in ROUND if n <= MOST * size), 0) or _round_up(n)
         self.hr, self.ndcg = Progressive(self.window), Progressive(self.window)
         self.weights = Weights()
@@ -62,8 +62,8 @@ class StreamCurves:
 
     def scored(self, position: I64, rank: I32) -> None:
         """Ranks of scored events at these positions of the stream."""
-        self.hr.add(position, metrics.hits(rank))
-        self.ndcg.add(position, metrics.ndcg(rank))
+        self.hr.add(position, metrics.hits(rank, self.k))
+        self.ndcg.add(position, metrics.ndcg(rank, self.k))
 
     def sources(self, scored: int, hits: Mapping[str, float]) -> None:
         """Hits of each single source since the beginning, `scored` events after the last call."""

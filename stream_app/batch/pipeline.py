@@ -25,7 +25,14 @@ from stream_app.batch.catalogue_feed import AppliedItems, CatalogueFeed
 from stream_app.batch.decode import Decoded, EventDecoder
 from stream_app.batch.event_columns import EventColumns, Stretch
 from stream_app.batch.records import CATCH_UP, EVENT, NOT_RERANKED, REFRESH, Outgoing, Progress, RecordWriter
-from stream_app.batch.refusals import MISROUTED, DeadLetter, Record, RecordError, shown
+from stream_app.batch.refusals import (
+    MISROUTED,
+    DeadLetter,
+    Record,
+    RecordError,
+    append_time,
+    shown,
+)
 from stream_app.errors import UsageError
 from stream_app.settings import Settings
 
@@ -237,8 +244,8 @@ class Pipeline:
             known.positions[topic] = max(known.positions[topic], offset)
             if was_accepted:
                 known.events += 1
-                known.event_ts = ts
-                known.append_ms.append(work.decoded.record[row].timestamp)
+                known.event_ts = max(known.event_ts, ts)
+                known.append_ms.append(append_time(work.decoded.record[row]))
                 work.waiting[slot] = None
             if event in listed:
                 shown[event] = known.shown()
@@ -273,7 +280,7 @@ class Pipeline:
             work.waiting.pop(slot, None)
         work.out.counts["erased"] += 1
         work.out.recommendations.append(
-            self.writer.tombstone(user, decoded.record[row].timestamp, work.received_ms)
+            self.writer.tombstone(user, append_time(decoded.record[row]), work.received_ms)
         )
 
     def _refreshed(

@@ -30,8 +30,8 @@ class Outgoing:
     """A record for `recommendations`.
 
     Attributes:
-        append_ms: timestamps of the records of the events that this list is the first to show, in log order;
-            empty for a refresh.
+        append_ms: when the broker appended each event that this list is the first to show, in log order, None for one
+            whose topic does not stamp records on append; empty for a refresh.
         received_ms: the worker's clock when the events came.
         served: what the user is shown once this is published; None where they are taken to be shown it already.
     """
@@ -41,7 +41,7 @@ class Outgoing:
     user_id: str
     revision: int
     reason: str
-    append_ms: list[int]
+    append_ms: list[int | None]
     received_ms: float
     served: Served | None = None
 
@@ -53,15 +53,15 @@ class Progress:
     Attributes:
         positions: newest offset of each input topic, -1 for none.
         events: accepted so far.
-        event_ts: event time of the newest accepted event.
-        append_ms: record timestamps of the accepted events since the last list.
+        event_ts: newest event time of the accepted events; a late one takes nothing back.
+        append_ms: of the accepted events since the last list, as in `Outgoing`.
     """
 
     partition: int
     positions: list[int]
     events: int
     event_ts: int
-    append_ms: list[int] = field(default_factory=list)
+    append_ms: list[int | None] = field(default_factory=list)
 
     def shown(self) -> Progress:
         """As it stands for a list; what comes after the list counts anew."""
@@ -151,7 +151,7 @@ class RecordWriter:
             out.append(Outgoing(user.encode(), value, user, revision, reason, known.append_ms, received_ms))
         return out
 
-    def tombstone(self, user: str, append_ms: int, received_ms: float) -> Outgoing:
+    def tombstone(self, user: str, append_ms: int | None, received_ms: float) -> Outgoing:
         """The record that takes an erased user's list away."""
         return Outgoing(user.encode(), None, user, -1, ERASED, [append_ms], received_ms)
 

@@ -27,6 +27,10 @@ TS_RANGE = "ts_range"
 MISROUTED = "misrouted"
 
 
+LOG_APPEND_TIME = 1
+"""The `timestamp_type` of records whose topic stamps them on append."""
+
+
 class Record(Protocol):
     """What is read of a Kafka record; `aiokafka.ConsumerRecord` is one."""
 
@@ -44,6 +48,11 @@ class Record(Protocol):
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
+
+
+def append_time(record: Record) -> int | None:
+    """When the broker appended it, in ms; None where its timestamp is the producer's."""
+    return record.timestamp if record.timestamp_type == LOG_APPEND_TIME else None
 
 
 @dataclass(frozen=True, slots=True)

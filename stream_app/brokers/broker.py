@@ -14,7 +14,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,6 +28,7 @@ import platformdirs
 
 from stream_app.brokers.kafka_folder import LOG_NAME, kafka_program, open_log, prepare
 from stream_app.brokers.kafka_jars import find_java, kafka_jars
+from stream_app.children import ending_with_us
 from stream_app.errors import HeadraceError
 
 HOST = "127.0.0.1"
@@ -36,15 +36,6 @@ HOST = "127.0.0.1"
 # Below the range of outgoing connections (32768 on), so that a client which tries again and again while the
 # broker is down can't be given the broker's own port.
 _FREE_PORTS = range(20_000, 32_000)
-
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    os._exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class BrokerError(HeadraceError):
@@ -284,8 +275,8 @@ def _spawn(command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
 
     The kernel's "die with the parent" means the parent's thread, so it is asked for in the main thread only.
     """
-    if sys.platform == "linux" and threading.current_thread() is threading.main_thread():
-        command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+    if threading.current_thread() is threading.main_thread():
+        command = ending_with_us(command, signal.SIGKILL)
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -1,14 +1,14 @@
 """Connecting to the broker: tried for a while, then refused in words for people.
 
-In: an aiokafka client that was not started, and the settings it was made from. Out: the started client. Never
-retries what can't get better (a refused log-in).
+In: settings, and an aiokafka client that was made from them and not started. Out: the options of such a client; the
+started client. Never retries what can't get better (a refused log-in).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -16,6 +16,7 @@ from aiokafka.errors import (
     KafkaError,
     SaslAuthenticationFailed,
 )
+from aiokafka.helpers import create_ssl_context
 
 from stream_app.errors import HeadraceError
 from stream_app.settings import BrokerSettings
@@ -36,6 +37,18 @@ class Client(Protocol):
     """A consumer, a producer or an admin client."""
 
     def start(self) -> Awaitable[None]: ...
+
+
+def client_options(broker: BrokerSettings) -> dict[str, Any]:
+    """Keyword arguments of an aiokafka client: address, log-in, and a TLS context out of file names."""
+    options: dict[str, Any] = {"bootstrap_servers": broker.url, **broker.security}
+    files = {name: options.pop(f"ssl_{name}", None) for name in ("cafile", "certfile", "keyfile")}
+    password = options.pop("ssl_password", None)
+    check_hostname = options.pop("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
+    if options.get("security_protocol", "PLAINTEXT") in ("SSL", "SASL_SSL"):
+        options["ssl_context"] = create_ssl_context(**files, password=password)
+        options["ssl_context"].check_hostname = check_hostname
+    return options
 
 
 async def start_client(client: Client, broker: BrokerSettings) -> None:

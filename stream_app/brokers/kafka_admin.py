@@ -25,8 +25,8 @@ RETRY_S = 0.1
 PROBE_S = 2.0
 
 
-class TopicError(HeadraceError):
-    """A topic can't be created or read; the message says what to do."""
+class TopicRefusedError(HeadraceError):
+    """A topic can't be created, or the broker won't let us see it; the message says what to do."""
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def connect(broker: BrokerSettings) -> Iterator[Any]:
         admin = KafkaAdminClient(
             bootstrap_timeout_ms=int(broker.connect_timeout_s * 1000),
             kafka_client=network,
-            **client_options(broker),
+            **kafka_python_options(broker),
         )
     except SaslAuthenticationFailedError as error:
         raise _log_in_refused(broker, error) from error
@@ -73,7 +73,7 @@ def in_words(broker: BrokerSettings) -> Iterator[None]:
         ) from error
 
 
-def client_options(broker: BrokerSettings) -> dict[str, Any]:
+def kafka_python_options(broker: BrokerSettings) -> dict[str, Any]:
     """Keyword arguments of a kafka-python client."""
     options: dict[str, Any] = {"bootstrap_servers": broker.url.split(","), **broker.security}
     if "ssl_check_hostname" in options:
@@ -81,10 +81,10 @@ def client_options(broker: BrokerSettings) -> dict[str, Any]:
     return options
 
 
-def not_allowed(broker: BrokerSettings, what: str) -> TopicError:
+def not_allowed(broker: BrokerSettings, what: str) -> TopicRefusedError:
     """The error for a refusal by the broker's access rules."""
     user = broker.security.get("sasl_plain_username", "this user")
-    return TopicError(
+    return TopicRefusedError(
         f"the broker at {broker.url} does not allow {user} to do this: {what}",
         "Grant DESCRIBE, DESCRIBE_CONFIGS, READ and WRITE on headrace's topics, and CREATE to create them.",
     )

@@ -18,10 +18,9 @@ from kafka import TopicPartition
 from kafka.admin import ConfigResource, OffsetSpec
 from kafka.errors import AuthorizationError, UnknownTopicOrPartitionError, for_code
 
-from stream_app.brokers.connection import BrokerUnreachableError, start_client
-from stream_app.brokers.kafka_admin import TopicError, connect, not_allowed
+from stream_app.brokers.connection import BrokerUnreachableError, client_options, start_client
+from stream_app.brokers.kafka_admin import TopicRefusedError, connect, not_allowed
 from stream_app.settings import BrokerSettings
-from stream_app.training.registry import client_options
 
 __all__ = ["TopicFacts", "connect", "offset_ranges", "read_facts", "topic_ids"]
 
@@ -77,7 +76,7 @@ async def topic_ids(
 
     Raises:
         TimeoutError: no broker answers within `timeout_s`.
-        TopicError: the broker does not let us see a topic.
+        TopicRefusedError: the broker does not let us see a topic.
     """
     settings = BrokerSettings(url=bootstrap, security=dict(security or {}), connect_timeout_s=timeout_s)
 
@@ -100,7 +99,7 @@ async def offset_ranges(
 
     Raises:
         BrokerUnreachableError: no broker answers, or it refuses the log-in.
-        TopicError: the broker does not let us see a topic.
+        TopicRefusedError: the broker does not let us see a topic.
     """
     settings = BrokerSettings(url=bootstrap, security=dict(security or {}))
 
@@ -119,7 +118,7 @@ def read_facts(broker: BrokerSettings, names: Sequence[str]) -> dict[str, TopicF
 
     Raises:
         BrokerUnreachableError: no broker answers, or it refuses the log-in.
-        TopicError: the broker does not let us see a topic.
+        TopicRefusedError: the broker does not let us see a topic.
     """
     with connect(broker) as admin:
         found = {topic["name"]: topic for topic in _described(admin, broker, names)}
@@ -149,7 +148,7 @@ def _described(admin: Any, broker: BrokerSettings, names: Sequence[str]) -> list
         if topic["error_code"] == 0:
             found.append(topic)
         elif error is not UnknownTopicOrPartitionError:
-            raise TopicError(
+            raise TopicRefusedError(
                 f"topic {topic['name']!r} at {broker.url} can't be read: {error.__name__}", error.description
             )
     return found

@@ -11,24 +11,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.partitioner import murmur2
 
-from stream_app.brokers.connection import check_topics, start_client
+from stream_app.brokers.connection import check_topics, client_options, start_client
 from stream_app.brokers.topic_facts import offset_ranges
 from stream_app.errors import HeadraceError
 from stream_app.settings import BrokerSettings, Settings
-from stream_app.training.registry import client_options
 
 FETCH_BYTES = 4 << 20
 
 
 class TopicError(HeadraceError):
-    """A topic can't be read; the message says what to do."""
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that Kafka's default partitioner gives a key."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+    """The end of a topic is not reached: nothing comes any more."""
 
 
 class TopicReader:

@@ -14,7 +14,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import AuthorizationError, KafkaError, TopicAlreadyExistsError, for_code
 
-from stream_app.brokers.kafka_admin import TopicError, client_options, connect, not_allowed
+from stream_app.brokers.kafka_admin import TopicRefusedError, connect, kafka_python_options, not_allowed
 from stream_app.brokers.topic_facts import (
     CREATE_TIME,
     LOG_APPEND_TIME,
@@ -82,7 +82,7 @@ def create(
 
     Raises:
         BrokerUnreachableError: no broker answers, or it refuses the log-in.
-        TopicError: the broker refuses a topic.
+        TopicRefusedError: the broker refuses a topic.
     """
     wanted = plans(topics)
     before = read_facts(broker, [plan.name for plan in wanted])
@@ -159,7 +159,7 @@ def _create(admin: Any, broker: BrokerSettings, requests: Mapping[str, Mapping[s
             continue
         if issubclass(error, AuthorizationError):
             raise not_allowed(broker, f"create topic {topic['name']!r}")
-        raise TopicError(
+        raise TopicRefusedError(
             f"the broker at {broker.url} did not create topic {topic['name']!r}: "
             f"{topic.get('error_message') or error.__name__}",
             "Change what it complains about (--partitions, --replication, names in [topics]) and try again; "
@@ -168,7 +168,7 @@ def _create(admin: Any, broker: BrokerSettings, requests: Mapping[str, Mapping[s
     try:
         admin.wait_for_topics(list(requests))
     except KafkaError as error:
-        raise TopicError(
+        raise TopicRefusedError(
             f"the broker at {broker.url} took the topics but does not show them: {error}",
             "Is every broker of the cluster up? `headrace topics describe` shows when they are there.",
         ) from error
@@ -180,9 +180,9 @@ def _acts_on_log_append_time(admin: Any, broker: BrokerSettings, copies: int) ->
     plan = Plan(name, 1, {TIMESTAMPS: LOG_APPEND_TIME})
     try:
         _create(admin, broker, {name: _request(plan, 1, copies)})
-    except TopicError:
+    except TopicRefusedError:
         return None
-    producer = KafkaProducer(acks="all", enable_idempotence=False, **client_options(broker))
+    producer = KafkaProducer(acks="all", enable_idempotence=False, **kafka_python_options(broker))
     try:
         written = producer.send(name, b"probe", timestamp_ms=1).get(timeout=broker.connect_timeout_s)
         return bool(written.timestamp != 1)

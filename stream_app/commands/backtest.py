@@ -65,7 +65,7 @@ def backtest(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("HR@10 {task.fields[hr]:.4f}"),
+        TextColumn(f"HR@{settings.models.policy.k} {{task.fields[hr]:.4f}}"),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
@@ -89,14 +89,15 @@ def backtest(
 
 def summarise(report: Report) -> str:
     """The figures in a few lines."""
+    k = report.k
     lines = [
         f"{report.events:,} events, {report.scored:,} scored, {report.seconds:.1f} s "
         f"({report.events / max(report.seconds, 1e-9):,.0f} events/s)",
         *(f"  not scored: {count:,} {why}" for why, count in report.unscored.items() if count),
-        f"HR@10 {_figure(report.hr)}  NDCG@10 {_figure(report.ndcg)}",
+        f"HR@{k} {_figure(report.hr)}  NDCG@{k} {_figure(report.ndcg)}",
     ]
     for name, score in sorted(report.baselines.items(), key=lambda pair: -(pair[1].hr or 0.0)):
-        lines.append(f"  {name:<24} HR@10 {_figure(score.hr)}  NDCG@10 {_figure(score.ndcg)}")
+        lines.append(f"  {name:<24} HR@{k} {_figure(score.hr)}  NDCG@{k} {_figure(score.ndcg)}")
     return "\n".join(lines)
 
 

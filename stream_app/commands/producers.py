@@ -127,7 +127,13 @@ def simulate(
     ] = 0,
     seed: Annotated[int, typer.Option(help="Another seed is another stream.")] = 0,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="ID", help="The same run is dropped as duplicates.")
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="ID",
+            help="Part of the events' ids. Sent again, a run is dropped only where its events are among the last "
+            "64 of their users, and counted again elsewhere.",
+        ),
     ] = None,
     config: ConfigFile = None,
     broker: Broker = None,

@@ -56,7 +56,7 @@ def tune(
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Search settings with better lists (NDCG@10) than those at hand; what --set or a variable gives stays."""
+    """Search settings with better lists (NDCG) than those at hand; what --set or a variable gives stays."""
     started = time.monotonic()
     settings = load_settings(config, None, assignments, {"seed": seed})
     make_folder("--out", out)
@@ -78,12 +78,13 @@ def tune(
         "settings": fingerprint(settings),
     }
     searched = dimensions(settings, transformer=transformer, fixed=given(assignments))
+    k = settings.models.policy.k
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("HR@10 {task.fields[hr]:.4f}"),
+        TextColumn(f"HR@{k} {{task.fields[hr]:.4f}}"),
         TimeElapsedColumn(),
         console=console,
         disable=not console.is_terminal,
@@ -93,7 +94,7 @@ def tune(
         row = bar.add_task(data, total=objective.events, hr=0.0)
 
         def on_step(step: Step, before: Search) -> None:
-            best = "" if before.best is None else f", best NDCG@10 {before.best.ndcg:.4f}"
+            best = "" if before.best is None else f", best NDCG@{k} {before.best.ndcg:.4f}"
             bar.update(
                 row,
                 description=f"trial {len(before.trials) + 1} of {trials}{best}",
@@ -113,7 +114,7 @@ def tune(
             on_trial=keep,
         )
         toml, every_trial = keep(search)
-    typer.echo("\n".join(outcome.summarise(search)))
+    typer.echo("\n".join(outcome.summarise(search, k)))
     typer.echo(f"written: {toml}, for --config of worker and trainer, and {every_trial}")
 
 

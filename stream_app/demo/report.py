@@ -39,6 +39,7 @@ def write_report(run: Run) -> Path:
         accepted=run.coverage.accepted,
         scored=last.scored,
         seconds=run.replay_s,
+        k=last.k,
         hr=last.hr,
         ndcg=last.ndcg,
         lists=last.updates,

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from rich.console import Console
 from producers import datasets
 from producers.columns import Dataset
 from stream_app.brokers import topics
-from stream_app.brokers.broker import EmbeddedBroker
+from stream_app.brokers.broker import EmbeddedBroker, free_port
 from stream_app.brokers.topic_reader import open_reader
 from stream_app.children import Child
 from stream_app.commands.settings import as_toml
@@ -80,13 +79,6 @@ def prepare(directory: Path) -> None:
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
     (directory / MARKER).touch()
-
-
-def free_port() -> int:
-    """A TCP port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _demo(

@@ -90,11 +90,11 @@ def summary(run: Run, last: Sample) -> list[tuple[str, str]]:
             f"p50 {milliseconds(p50)}, p99 {milliseconds(p99)} ({last.measured}, on the embedded broker)",
         ),
         (
-            "HR@10",
+            f"HR@{last.k}",
             f"{last.hr:.4f} against {last.popularity_hr:.4f} of popularity ({lift(last)}), "
             f"{last.scored:,} events scored before they were learned; {lists_in_words(last)}",
         ),
-        ("NDCG@10", f"{last.ndcg:.4f} against {last.popularity_ndcg:.4f}"),
+        (f"NDCG@{last.k}", f"{last.ndcg:.4f} against {last.popularity_ndcg:.4f}"),
         ("frozen", _frozen(last)),
         ("Transformer", f"{gate_figures(decisions)}; in use: {last.model or 'none'}"),
         *(("gate", _decision(decision)) for decision in decisions[-LAST_DECISIONS:]),
@@ -125,7 +125,7 @@ def _frozen(last: Sample) -> str:
     if not last.sample_scored or last.swaps < 2:
         return "no second model yet that could be compared with the first"
     return (
-        f"HR@10 {last.sample_hr:.4f} against {last.frozen_hr:.4f} of the frozen first model, over the "
+        f"HR@{last.k} {last.sample_hr:.4f} against {last.frozen_hr:.4f} of the frozen first model, over the "
         f"{last.sample_scored:,} scored events of a sample of the users"
     )
 

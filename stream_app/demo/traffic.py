@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from stream_app.brokers.connection import client_options
 from stream_app.brokers.topic_reader import TopicReader
 from stream_app.errors import HeadraceError
 from stream_app.events import Event, Recommendation
 from stream_app.settings import Settings
-from stream_app.training.registry import client_options
 from stream_app.views.watch import Newest
 
 WAIT_S = 20.0

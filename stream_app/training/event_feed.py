@@ -20,11 +20,10 @@ from aiokafka.errors import OffsetOutOfRangeError
 from kafka.errors import KafkaError as AdminError
 
 from stream_app.batch.decode import EventDecoder
-from stream_app.brokers.connection import BrokerUnreachableError, check_topics, start_client
+from stream_app.brokers.connection import BrokerUnreachableError, check_topics, client_options, start_client
 from stream_app.brokers.topic_facts import offset_ranges, topic_ids
 from stream_app.brokers.topic_reader import TopicReader
 from stream_app.settings import Settings
-from stream_app.training.registry import client_options
 from stream_app.training.shadow import Events, events_of
 
 log = logging.getLogger("headrace.trainer")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from models.base import F32, F64, I32, I64, U8
 from models.sequence.encode import Events
+from models.sequence.stored_events import gaps_after
 
 K = 10
 CHUNK = 128
@@ -172,31 +173,13 @@ class GateWindow:
                 row_of[rows.item],
                 codes[rows.action],
                 rows.value.astype(np.float32),
-                gaps_of(of, rows.ts, before),
+                gaps_after(of, rows.ts, before),
             )
 
         vectors, _ = snapshot.encode_block(
             users, events(fresh, users, last), events(held, owners, never), offsets, list(self._users)
         )
         return vectors
-
-
-def gaps_of(users: I64, ts: I64, last: I64) -> I64:
-    """Time since the same user's previous event, in ms; -1 where there is none.
-
-    Args:
-        last: time of the event before each user's first one here, int64 [users]; below 0 for none.
-
-    >>> gaps_of(np.array([0, 1, 0]), np.array([50, 60, 70]), np.array([-1, 10])).tolist()
-    [-1, 50, 20]
-    """
-    order = np.argsort(users, kind="stable")
-    sorted_users, sorted_ts = users[order], ts[order]
-    first = np.diff(sorted_users, prepend=-1) != 0
-    earlier = np.where(first, last[sorted_users], np.roll(sorted_ts, 1))
-    gaps = np.empty_like(ts)
-    gaps[order] = np.where(earlier < 0, -1, np.maximum(sorted_ts - earlier, 0))
-    return gaps
 
 
 def ndcg_of(scores: F32, items: I32, targets: I32, k: int = K) -> F64:

@@ -14,16 +14,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.helpers import create_ssl_context
 
-from stream_app.brokers.connection import check_topics, start_client
+from stream_app.brokers.connection import check_topics, client_options, start_client
 from stream_app.errors import HeadraceError
 from stream_app.events import Live, Manifest
-from stream_app.settings import BrokerSettings, Settings
+from stream_app.settings import Settings
 from stream_app.training.model_versions import ModelRow, ModelsView, versions_on_disk, versions_taken
 
 log = logging.getLogger(__name__)
@@ -36,18 +35,6 @@ _encode = msgspec.json.Encoder().encode
 
 class RegistryError(HeadraceError):
     """The registry can't do what was asked; the message says what to do."""
-
-
-def client_options(broker: BrokerSettings) -> dict[str, Any]:
-    """Keyword arguments of an aiokafka client: address, log-in, and a TLS context out of file names."""
-    options: dict[str, Any] = {"bootstrap_servers": broker.url, **broker.security}
-    files = {name: options.pop(f"ssl_{name}", None) for name in ("cafile", "certfile", "keyfile")}
-    password = options.pop("ssl_password", None)
-    check_hostname = options.pop("ssl_check_hostname", "true").lower() not in ("false", "0", "no")
-    if options.get("security_protocol", "PLAINTEXT") in ("SSL", "SASL_SSL"):
-        options["ssl_context"] = create_ssl_context(**files, password=password)
-        options["ssl_context"].check_hostname = check_hostname
-    return options
 
 
 class Registry:

@@ -1,7 +1,8 @@
 """The prequential objective of a trial: the backtest of its settings, event by event, as a worker would serve them.
 
-In: a data set and settings. Out: HR@10 and NDCG@10 over the scored events, and, along the stream, what was reached so
-far. Never scores single sources: lists and figures are those of `headrace backtest` without them.
+In: a data set and settings. Out: HR and NDCG over the scored events, at the length of a list (`models.policy.k`), and
+what was reached so far along the stream. Never scores single sources: lists and figures are those of `headrace
+backtest` without them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Step(NamedTuple):
 
     Attributes:
         done, total: events.
-        gain: NDCG@10 so far, summed over the scored events and divided by all events of the stream. It never falls,
+        gain: NDCG so far, summed over the scored events and divided by all events of the stream. It never falls,
             unlike the mean so far, which a lucky beginning lifts; pruners look at the best that a trial ever reported.
         hr, ndcg: mean so far; NaN before an event was scored.
     """
@@ -33,7 +34,7 @@ class Step(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What a whole run reached: NDCG@10 and HR@10 over `scored` events, in `seconds`."""
+    """What a whole run reached: NDCG and HR over `scored` events, in `seconds`."""
 
     ndcg: float
     hr: float

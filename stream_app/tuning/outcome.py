@@ -46,7 +46,7 @@ def to_toml(settings: Settings, comments: list[str]) -> str:
 def write(search: Search, best: Settings, task: Mapping[str, str], out: Path) -> tuple[Path, Path]:
     """`best.toml` and `tune.json` into the folder `out`; a file is there whole or as it was before."""
     toml, trials = out / BEST_FILE, out / TRIALS_FILE
-    write_durably(toml, to_toml(best, _comments(search, task)).encode())
+    write_durably(toml, to_toml(best, _comments(search, task, best.models.policy.k)).encode())
     start, found = search.start, search.best
     content = {
         "task": dict(task),
@@ -59,20 +59,22 @@ def write(search: Search, best: Settings, task: Mapping[str, str], out: Path) ->
     return toml, trials
 
 
-def summarise(search: Search) -> list[str]:
-    """The best beside the settings as they are, and what it changes; a warning where nothing is better."""
+def summarise(search: Search, k: int) -> list[str]:
+    """The best beside the settings as they are, with lists of `k`, and what it changes; a warning where nothing is
+    better.
+    """
     start, best = search.start, search.best
     if start is None or best is None:
         return ["no trial came to its end"]
     pruned = sum(trial.pruned for trial in search.trials)
     lines = [
         f"{len(search.trials)} trials, {pruned} of them given up on the way",
-        f"  as they are  {_figures(start)}",
-        f"  best         {_figures(best)}  (trial {best.number})",
+        f"  as they are  {_figures(start, k)}",
+        f"  best         {_figures(best, k)}  (trial {best.number})",
     ]
     if not search.better:
         return [*lines, "warning: nothing was better than the settings as they are; the file holds these"]
-    lines.append(f"  gain         NDCG@10 {best.ndcg - start.ndcg:+.4f}  HR@10 {best.hr - start.hr:+.4f}")
+    lines.append(f"  gain         NDCG@{k} {best.ndcg - start.ndcg:+.4f}  HR@{k} {best.hr - start.hr:+.4f}")
     lines += [
         f"    {name} = {value:g}  (was {start.values[name]:g})"
         for name, value in best.values.items()
@@ -81,15 +83,15 @@ def summarise(search: Search) -> list[str]:
     return [*lines, "measured on the very events that were searched on: expect less of it on others"]
 
 
-def _comments(search: Search, task: Mapping[str, str]) -> list[str]:
+def _comments(search: Search, task: Mapping[str, str], k: int) -> list[str]:
     lines = [f"headrace tune: {', '.join(f'{name} {text}' for name, text in task.items())}"]
     if search.start is not None and search.best is not None:
-        lines += [f"as they were: {_figures(search.start)}", f"these: {_figures(search.best)}"]
+        lines += [f"as they were: {_figures(search.start, k)}", f"these: {_figures(search.best, k)}"]
     if not search.better:
         lines.append("Nothing was better than the settings as they were: these are the same.")
     return lines
 
 
-def _figures(trial: Trial) -> str:
+def _figures(trial: Trial, k: int) -> str:
     rate = f", {trial.events / trial.seconds:,.0f} events/s" if trial.seconds else ""
-    return f"NDCG@10 {trial.ndcg:.4f}  HR@10 {trial.hr:.4f}{rate}"
+    return f"NDCG@{k} {trial.ndcg:.4f}  HR@{k} {trial.hr:.4f}{rate}"

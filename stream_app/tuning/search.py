@@ -88,7 +88,7 @@ class Search:
 
     Attributes:
         start: of the settings as they are; None before it came to its end.
-        best: the one with the highest NDCG@10 of those that came to their end, the first of equal ones.
+        best: the one with the highest NDCG of those that came to their end, the first of equal ones.
     """
 
     trials: list[Trial]

@@ -63,7 +63,7 @@ class History:
         return recent.quantile(0.5), recent.quantile(0.99)
 
     def hit_rates(self, points: int, every_s: float = 5.0) -> list[float]:
-        """HR@10 of the events scored in each stretch of `every_s`, oldest first."""
+        """Hit rate of the events scored in each stretch of `every_s`, oldest first."""
         marks: list[Sample] = []
         for sample in self.samples:
             if not marks or sample.at_s - marks[-1].at_s >= every_s:
@@ -152,7 +152,7 @@ class LiveView:
         return (
             f"{sample.events:,}{share} events, {self.history.rate():,.0f}/s, "
             f"freshness p50 {milliseconds(p50)} p99 {milliseconds(p99)}, "
-            f"HR@10 {_share(sample.hr)} popularity {_share(sample.popularity_hr)}, "
+            f"HR@{sample.k} {_share(sample.hr)} popularity {_share(sample.popularity_hr)}, "
             f"model {sample.model or 'none yet'}, dead letters {sample.dead_letters:,}, lag {sample.lag:,}"
         )
 
@@ -175,12 +175,14 @@ class LiveView:
             f"[dim]{sample.measured}[/dim]",
         )
         grid.add_row(
-            "HR@10",
+            f"HR@{sample.k}",
             f"[b green]{_share(sample.hr)}[/b green]  popularity {_share(sample.popularity_hr)}  "
             f"{lift(sample)}",
             sparkline(self.history.hit_rates(SPARKS)),
         )
-        grid.add_row("NDCG@10", f"{_share(sample.ndcg)}  popularity {_share(sample.popularity_ndcg)}")
+        grid.add_row(
+            f"NDCG@{sample.k}", f"{_share(sample.ndcg)}  popularity {_share(sample.popularity_ndcg)}"
+        )
         grid.add_row("Transformer", f"[magenta]{sample.model or 'not trained yet'}[/magenta]  {self.note}")
         grid.add_row(
             "bad input",

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import msgspec
 from rich.console import Console
 
-from stream_app.brokers.topic_reader import TopicReader, open_reader, partition_of
+from producers.delivery import partition_of
+from stream_app.brokers.topic_reader import TopicReader, open_reader
 from stream_app.events import (
     VERSION,
     Because,

@@ -45,6 +45,9 @@ class Buckets:
         return math.nan
 
 
+LIST = 10
+"""Length of a list, until a page says it."""
+
 CLOCKS = {
     "append": "append → append, broker's clock",
     "worker": "receive → ack, worker's clock",
@@ -59,6 +62,7 @@ class Sample:
     Attributes:
         at_s: monotonic clock of the reader.
         events: accepted, since the state was empty.
+        k: length of a list, of which HR and NDCG are told.
         sample_hr, frozen_hr: of the served lists and of the frozen first model, over one sample of users.
         freshness: of the updates for events (refreshes apart), in ms, since the worker's start.
         clock: on which clock that is measured, a key of CLOCKS.
@@ -68,6 +72,7 @@ class Sample:
     at_s: float
     events: int = 0
     scored: int = 0
+    k: int = LIST
     hr: float = math.nan
     ndcg: float = math.nan
     popularity_hr: float = math.nan
@@ -109,7 +114,7 @@ def read_sample(url: str, timeout_s: float = 2.0) -> Sample | None:
     return parse(page, time.monotonic())
 
 
-def parse(page: str, at_s: float, k: int = 10) -> Sample:
+def parse(page: str, at_s: float) -> Sample:
     """The figures of a page; one that is not on it keeps the value it has before anything has happened."""
     quality: dict[str, float] = {}
     totals: defaultdict[str, float] = defaultdict(float)
@@ -132,6 +137,8 @@ def parse(page: str, at_s: float, k: int = 10) -> Sample:
     published = labelled["headrace_published_total"]
     refreshes = sum(count for reason, count in published.items() if reason.startswith("refresh"))
 
+    k = next((int(name[3:]) for name in quality if name.startswith("hr@")), LIST)
+
     def share(name: str, of: str = "scored") -> float:
         return quality.get(name, math.nan) if quality.get(of) else math.nan
 
@@ -139,6 +146,7 @@ def parse(page: str, at_s: float, k: int = 10) -> Sample:
         at_s=at_s,
         events=int(quality.get("events", 0)),
         scored=int(quality.get("scored", 0)),
+        k=k,
         hr=share(f"hr@{k}"),
         ndcg=share(f"ndcg@{k}"),
         popularity_hr=share(f"popularity_hr@{k}"),

@@ -20,13 +20,12 @@ from faust.tables.manager import TableManager
 from faust.types.auth import CredentialsT
 
 from stream_app.batch.pipeline import Pipeline
-from stream_app.brokers.connection import check_topics
+from stream_app.brokers.connection import check_topics, client_options
 from stream_app.brokers.topic_facts import connect
 from stream_app.errors import EXIT_OK, HeadraceError, UsageError
 from stream_app.settings import BrokerSettings, Settings
 from stream_app.store.state import StateStore
 from stream_app.store.state_folder import FolderLock
-from stream_app.training.registry import client_options
 from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.ingest import Build, Ingest

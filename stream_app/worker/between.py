@@ -161,4 +161,4 @@ class Between:
         ready, self._on_the_way = self._on_the_way, {}
         if ready:
             await self._in_thread(self._pipeline.published, ready.values())
-        await self._publisher.recommendations(ready.values(), log_append=False)
+        await self._publisher.recommendations(ready.values())

@@ -15,14 +15,13 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from stream_app.brokers.connection import check_topics, start_client
+from stream_app.brokers.connection import check_topics, client_options, start_client
 from stream_app.brokers.topic_facts import offset_ranges
 from stream_app.brokers.topic_reader import TopicReader
 from stream_app.errors import HeadraceError
 from stream_app.events import VERSION, Control
 from stream_app.settings import Settings
 from stream_app.training.model_versions import ModelsView
-from stream_app.training.registry import client_options
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.live_snapshot import LiveSnapshot, LoadSnapshot, Swap
 

@@ -83,9 +83,15 @@ class WorkerMetrics:
         """A record was acknowledged, for events this old."""
         if reason not in self._reasons:  # looking labels up takes as long as counting
             self._reasons[reason] = self.published.labels(reason)
+        self._reasons[reason].inc()
+        self.fresh(ages_ms, clock)
+
+    def fresh(self, ages_ms: list[float], clock: str) -> None:
+        """How old events were when their list was there."""
+        if not ages_ms:
+            return
         if clock not in self._clocks:
             self._clocks[clock] = self.freshness.labels(clock)
-        self._reasons[reason].inc()
         observe = self._clocks[clock].observe
         for age in ages_ms:
             observe(age)

@@ -21,14 +21,13 @@ from aiokafka.errors import (
     UnsupportedCodecError,
 )
 
-from stream_app.brokers.connection import BrokerUnreachableError, check_topics, start_client
+from stream_app.brokers.connection import BrokerUnreachableError, check_topics, client_options, start_client
 from stream_app.brokers.topic_facts import offset_ranges, topic_ids
 from stream_app.brokers.topic_reader import TopicReader
 from stream_app.errors import HeadraceError
 from stream_app.settings import Settings
 from stream_app.store.state import Position
 from stream_app.store.state_folder import StateError
-from stream_app.training.registry import client_options
 from stream_app.worker.positions import Expected, LogFacts, check_unchanged, refuse_gap, start_offsets
 
 log = logging.getLogger(__name__)

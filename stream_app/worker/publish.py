@@ -25,16 +25,14 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import RecordMetadata
 
 from stream_app.batch.records import Outgoing
-from stream_app.batch.refusals import MISROUTED, DeadLetter
-from stream_app.brokers.connection import start_client
+from stream_app.batch.refusals import LOG_APPEND_TIME, MISROUTED, DeadLetter
+from stream_app.brokers.connection import client_options, start_client
 from stream_app.errors import HeadraceError
 from stream_app.settings import Settings
-from stream_app.training.registry import client_options
 from stream_app.worker.freshness import APPEND, WORKER, WorkerMetrics
 
 log = logging.getLogger(__name__)
 
-LOG_APPEND_TIME = 1
 KEPT_BYTES = 64 << 10
 HEADER_BYTES = 64 << 10
 RETRY_S = 0.5
@@ -59,7 +57,6 @@ class _Sent:
     value: bytes | None
     headers: list[Header]
     outgoing: Outgoing | None
-    log_append: bool
 
 
 def letter_headers(letter: DeadLetter) -> list[Header]:
@@ -127,8 +124,8 @@ class Publisher:
         """
         await start_client(self._producer, self._settings.broker)
 
-    async def recommendations(self, outgoing: Iterable[Outgoing], *, log_append: bool) -> None:
-        """Send lists; `log_append` says that the events' timestamps are the broker's.
+    async def recommendations(self, outgoing: Iterable[Outgoing]) -> None:
+        """Send lists.
 
         Returns when they are on their way; waits only where MAX_PENDING records are.
         """
@@ -142,7 +139,7 @@ class Publisher:
             if self._pending >= MAX_PENDING:
                 await self._done.wait()
             self._number += 1
-            self._started(sent := _Sent(self._number, topic, one.key, one.value, [], one, log_append))
+            self._started(sent := _Sent(self._number, topic, one.key, one.value, [], one))
             self._queue.append(sent)
             self._queued.set()
 
@@ -159,7 +156,7 @@ class Publisher:
             if key is None and value is None:  # the client takes no such record
                 value = b""
                 headers.append(("value", b"null"))
-            await self._send(_Sent(self._number, topic, key, value, headers, None, False))
+            await self._send(_Sent(self._number, topic, key, value, headers, None))
 
     @property
     def quiet(self) -> bool:
@@ -276,11 +273,10 @@ class Publisher:
             one = sent.outgoing
             if one is None:
                 continue
-            if sent.log_append and stamped:
-                ages, clock = [float(at.timestamp - then) for then in one.append_ms], APPEND
-            else:
-                ages, clock = [self._clock() - one.received_ms] * len(one.append_ms), WORKER
-            self._metrics.acknowledged(one.reason, ages, clock)
+            appended = [then for then in one.append_ms if then is not None] if stamped else []
+            self._metrics.acknowledged(one.reason, [float(at.timestamp - then) for then in appended], APPEND)
+            others = len(one.append_ms) - len(appended)
+            self._metrics.fresh([self._clock() - one.received_ms] * others, WORKER)
 
     def _again(self, sent: _Sent, error: BaseException | None) -> _Sent:
         """What to send after this failure; PublishError when nothing would help.

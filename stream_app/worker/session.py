@@ -26,7 +26,7 @@ from stream_app.worker.failpoints import Failpoints
 from stream_app.worker.followers import Followers
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.log_reader import LogReader
-from stream_app.worker.publish import LOG_APPEND_TIME, Publisher
+from stream_app.worker.publish import Publisher
 from stream_app.worker.read_ahead import Polled, ReadAhead, ends_of, polled
 from stream_app.worker.suspects import Marker, place
 
@@ -83,11 +83,6 @@ class Session:
         self._careful = marker.restarts >= settings.worker.restarts_before_bisect
         self._ahead = ReadAhead(self._poll, pipeline.decoder.decode)
         self.backlog: list[ConsumerRecord] = []
-
-    @property
-    def reads_ahead(self) -> bool:
-        """Whether a batch beyond the one in hand was begun."""
-        return self._ahead.begun
 
     async def work(self, go_on: Callable[[], bool]) -> None:
         """Turn after turn while `go_on`.
@@ -217,8 +212,7 @@ class Session:
         self._metrics.batch_ms.observe((time.perf_counter() - started) * 1000)
         self._metrics.counted(processed.counts)
         self._reach("4-after")
-        log_append = records[0].timestamp_type == LOG_APPEND_TIME
-        await self._publisher.recommendations(processed.recommendations, log_append=log_append)
+        await self._publisher.recommendations(processed.recommendations)
         await self._publisher.dead_letters(processed.dead_letters)
         for one in processed.recommendations:
             if one.value is None:

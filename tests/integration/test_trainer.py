@@ -20,11 +20,12 @@ from models.family import snapshot as family
 from models.sequence import snapshot
 from models.training.event_log import EventLog
 from stream_app.brokers.broker import Broker, EmbeddedBroker, KafkaBroker
+from stream_app.brokers.connection import client_options
 from stream_app.brokers.topics import create
 from stream_app.events import Live
 from stream_app.settings import Settings, TopicSettings, load
 from stream_app.training.model_versions import ModelsView
-from stream_app.training.registry import Registry, client_options
+from stream_app.training.registry import Registry
 from stream_app.training.trainer import TrainerService
 
 PATIENCE_S = 300

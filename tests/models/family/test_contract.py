@@ -10,7 +10,7 @@ import pytest
 
 from models.family.contract import NOBODY, Content, Factored, Interactions, Model, Queries, best
 from models.family.registry import MODELS, make, model_class
-from models.family.storage import MANIFEST, WEIGHTS, StoredModelError, load_model, save_model
+from models.family.storage import WEIGHTS, StoredModelError, load_model, save_model
 from tests.models.family import planted
 
 NEURAL: dict[str, Any] = {"width": 16, "epochs": 1, "least_steps": 80, "batch": 64, "lr": 0.02}
@@ -237,25 +237,6 @@ class TestBest:
         expected = np.argsort(-scores, axis=1, kind="stable")[:, :7]
         np.testing.assert_array_equal(items, expected)
         np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, 1))
-
-
-class TestStorage:
-    def test_a_folder_without_a_model_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(StoredModelError, match=r"manifest\.json can't be read"):
-            load_model(tmp_path)
-
-    def test_a_manifest_that_is_no_json_is_refused(self, tmp_path: Path) -> None:
-        save_model(taught("popularity", planted.checkerboard()), tmp_path)
-        (tmp_path / MANIFEST).write_text("{")
-        with pytest.raises(StoredModelError, match="damaged"):
-            load_model(tmp_path)
-
-    def test_another_model_s_weights_are_refused(self, tmp_path: Path) -> None:
-        model = taught("popularity", planted.checkerboard())
-        model.n_items = 7
-        save_model(model, tmp_path)
-        with pytest.raises(StoredModelError, match="does not fit together"):
-            load_model(tmp_path)
 
 
 class TestRegistry:

@@ -83,6 +83,33 @@ def test_the_pipelines_own_counters_agree_with_the_scorer_outside_of_it(
     assert report.pipeline["coverage"] == pytest.approx(report.coverage)
 
 
+@pytest.mark.parametrize("k", [5, 20])
+def test_served_and_single_sources_are_scored_on_lists_of_the_length_that_is_set(
+    data: Dataset, k: int
+) -> None:
+    settings = load({"models.max_items": 5000, "models.policy.k": k})
+    done = Backtest(data, settings, None, False, 0, None)
+    report = done.run(None)
+    scored = done.rank[done.scored]
+    assert report.hr == np.mean(scored >= 0)
+    assert (scored >= 5).any() == (k == 20)
+    assert report.pipeline[f"hr@{k}"] == pytest.approx(report.hr)
+    assert report.pipeline[f"ndcg@{k}"] == pytest.approx(report.ndcg)
+    assert report.notes == []
+    parts = [part.score for part in report.slices[:2]]
+    assert sum((part.hr or 0) * part.scored for part in parts) == pytest.approx(report.hr * report.scored)
+
+
+@pytest.mark.parametrize("k", [5, 20])
+def test_the_counters_are_compared_whatever_the_length_of_a_list(
+    data: Dataset, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = {"scored": 1.0, f"hr@{k}": 0.5, f"ndcg@{k}": 0.5, "novelty": 0.0, "sample_scored": 0.0}
+    monkeypatch.setattr(Recommender, "metrics", lambda _: wrong)
+    notes = run(data, load({"models.max_items": 5000, "models.policy.k": k}), limit=100).notes
+    assert any(f"counter of hr@{k} says 0.5" in note for note in notes)
+
+
 def test_a_counter_that_disagrees_is_told(
     data: Dataset, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,9 +144,9 @@ def test_a_refreshed_list_counts_from_the_next_event_on() -> None:
 def test_slices_score_the_chosen_events_alone() -> None:
     rank = np.array([0, -1, 2, -1], np.int32)
     scored = np.array([True, True, True, False])
-    half = slice_of("some", rank, scored, np.array([True, True, False, True]))
+    half = slice_of("some", rank, scored, np.array([True, True, False, True]), 10)
     assert (half.score.scored, half.score.hr, half.score.ndcg) == (2, 0.5, 0.5)
-    by_gap = gap_slices(rank, scored, np.array([0, 0, len(GAPS), NO_GAP], np.uint8))
+    by_gap = gap_slices(rank, scored, np.array([0, 0, len(GAPS), NO_GAP], np.uint8), 10)
     assert [(part.name, part.score.scored) for part in by_gap] == [
         ("within a second", 2),
         ("up to a minute", 0),

@@ -15,6 +15,7 @@ import pytest
 
 from stream_app.backtests import report as reports
 from stream_app.backtests.report import Curves, Freshness, Refresh, Report, Score, Slice, Weights
+from stream_app.commands.backtest import summarise
 
 
 @pytest.fixture
@@ -140,6 +141,16 @@ def test_colours_follow_the_theme(report: Report) -> None:
     for variable in used:
         assert f"{variable}:" in light
         assert f"{variable}:" in dark
+
+
+def test_every_name_says_the_length_of_the_lists(report: Report) -> None:
+    report.k = 20
+    page, file = reports.to_html(report), reports.to_json(report).decode()
+    assert {"HR@20", "NDCG@20"} <= set(re.findall(r"[A-Z]+@\w+", page))
+    assert '"hr@20": 0.21' in file
+    for text in (page, file, summarise(report)):
+        assert not re.search(r"@(?!20\b|media)", text)
+    assert "the list of 20" in page
 
 
 def test_text_from_outside_is_text(report: Report) -> None:

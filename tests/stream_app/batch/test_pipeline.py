@@ -130,6 +130,17 @@ class TestLists:
         assert second.append_ms == [APPENDED + 2]
         assert first.received_ms == 40.0
 
+    def test_only_the_events_of_topics_that_stamp_on_append_have_an_append_time(self) -> None:
+        worker = Worker(topics__events=["web", "app"])
+        records = [at(0, "a", "x", topic="web"), at(0, "a", "y", topic="app"), at(1, "b", "y", topic="web")]
+        records[1].timestamp_type = 0
+        erasure = at(1, "c", kind="erase", topic="app")
+        erasure.timestamp_type = 0
+        a, b, gone = sorted(worker.process(*records, erasure).recommendations, key=lambda one: one.user_id)
+        assert a.append_ms == [APPENDED, None]
+        assert b.append_ms == [APPENDED + 1]
+        assert gone.append_ms == [None]
+
     def test_sources_cover_the_duplicates_at_the_end(self, worker: Worker) -> None:
         out = worker.process(
             at(0, "a", "x", event_id="1"), at(1, "a", "y", event_id="2"), at(2, "a", "x", event_id="1")
@@ -142,6 +153,14 @@ class TestLists:
         out = worker.process(at(1, "a", "x", event_id="1"))
         assert out.recommendations == []
         assert out.counts["duplicate"] == 1
+
+    @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in the next batch"])
+    def test_the_event_time_of_a_list_never_goes_back(self, worker: Worker, together: bool) -> None:
+        events = [at(0, "a", "x", ts=100), at(1, "a", "y", ts=7)]
+        outs = [worker.process(*events)] if together else [worker.process(one) for one in events]
+        (refreshed,) = worker.pipeline.refresh(["a"])
+        assert {record["event_ts"] for out in outs for record in read_lists(out)} == {100}
+        assert json.loads(refreshed.value or b"")["event_ts"] == 100
 
     def test_a_late_event_gets_a_list(self) -> None:
         worker = Worker(models__sequence__length=4)

@@ -11,7 +11,7 @@ import pytest
 
 from stream_app.brokers.broker import HOST, KafkaBroker, free_port
 from stream_app.brokers.connection import BrokerUnreachableError
-from stream_app.brokers.kafka_admin import TopicError, connect
+from stream_app.brokers.kafka_admin import TopicRefusedError, connect
 from stream_app.brokers.topic_facts import topic_ids
 from stream_app.brokers.topics import create, describe
 from stream_app.settings import BrokerSettings, TopicSettings
@@ -125,7 +125,7 @@ def test_a_wrong_password_is_told(guarded: GuardedKafka, topics_of: TopicsOf) ->
 def test_a_user_without_rights_is_told_what_to_grant(guarded: GuardedKafka, topics_of: TopicsOf) -> None:
     topics = topics_of()
     create(guarded.settings("admin", "admin-secret"), topics, partitions=1)
-    with pytest.raises(TopicError, match=r"does not allow reader(.|\n)*Grant DESCRIBE"):
+    with pytest.raises(TopicRefusedError, match=r"does not allow reader(.|\n)*Grant DESCRIBE"):
         describe(guarded.settings("reader", "reader-secret"), topics)
 
 

@@ -6,7 +6,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
 from stream_app.brokers.broker import Broker, EmbeddedBroker, KafkaBroker
-from stream_app.brokers.kafka_admin import TopicError
+from stream_app.brokers.kafka_admin import TopicRefusedError
 from stream_app.brokers.topics import create, describe, plans
 from stream_app.settings import BrokerSettings, TopicSettings
 
@@ -186,7 +186,9 @@ def test_inputs_with_differing_partitions_are_told(broker: Broker, topics_of: To
 def test_more_copies_than_brokers_are_refused_with_kafkas_own_words(
     kafka_broker: KafkaBroker, topics_of: TopicsOf
 ) -> None:
-    with pytest.raises(TopicError, match=r"did not create topic(.|\n)*replication(.|\n)*--replication"):
+    with pytest.raises(
+        TopicRefusedError, match=r"did not create topic(.|\n)*replication(.|\n)*--replication"
+    ):
         create(settings_of(kafka_broker), topics_of(), partitions=1, replication=3)
 
 

@@ -5,10 +5,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from stream_app.brokers.broker import Broker
+from stream_app.brokers.connection import client_options
 from stream_app.brokers.topics import create
 from stream_app.settings import Settings, TopicSettings, load
 from stream_app.training.event_feed import EventFeed
-from stream_app.training.registry import client_options
 
 PATIENCE_S = 60
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.base import F32, I32, I64
 from models.sequence.encode import Events
-from stream_app.training.gate_window import MOST_PER_SCORED, GateWindow, Sequences, gaps_of, ndcg_of
+from stream_app.training.gate_window import MOST_PER_SCORED, GateWindow, Sequences, ndcg_of
 
 
 class Names:
@@ -190,15 +190,3 @@ def test_ndcg_is_that_of_a_sorted_list_with_the_target_behind_its_ties(
         order = sorted(range(12), key=lambda i: (-row[i], i == target))
         place = order.index(target)
         assert value == pytest.approx(1 / np.log2(place + 2) if place < 10 else 0.0)
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50)), min_size=1, max_size=30), st.booleans())
-def test_gaps_are_to_the_same_users_event_before(events: list[tuple[int, int]], known: bool) -> None:
-    last = [7 if known else -1] * 4
-    users, ts = np.array(events, np.int64).T
-    expected = []
-    latest = list(last)
-    for user, at in events:
-        expected.append(-1 if latest[user] < 0 else max(at - latest[user], 0))
-        latest[user] = at
-    assert gaps_of(users, ts, np.array(last, np.int64)).tolist() == expected

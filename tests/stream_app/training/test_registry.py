@@ -8,11 +8,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from stream_app.brokers.connection import BrokerUnreachableError, MissingTopicError
+from stream_app.brokers.connection import BrokerUnreachableError, MissingTopicError, client_options
 from stream_app.events import Live, Manifest
-from stream_app.settings import BrokerSettings, Settings, load
+from stream_app.settings import Settings, load
 from stream_app.training import registry
-from stream_app.training.registry import Registry, RegistryError, client_options
+from stream_app.training.registry import Registry, RegistryError
 
 
 def manifest(version: str, against: str | None = None) -> Manifest:
@@ -244,20 +244,6 @@ def test_no_broker_is_one_clear_message(free_port: int) -> None:
         BrokerUnreachableError, match=r"no Kafka broker answers at 127.0.0.1.*\n.*headrace broker"
     ):
         registry.list_models(absent)
-
-
-def test_tls_files_become_a_context_and_the_rest_is_passed_through() -> None:
-    plain = client_options(BrokerSettings(url="a:1", security={"sasl_plain_username": "me"}))
-    assert plain == {"bootstrap_servers": "a:1", "sasl_plain_username": "me"}
-    tls = client_options(BrokerSettings(url="a:1", security={"security_protocol": "SSL"}))
-    assert tls["ssl_context"].check_hostname
-
-
-def test_the_hosts_name_need_not_be_the_certificates_where_that_is_asked_for() -> None:
-    security = {"security_protocol": "SSL", "ssl_check_hostname": "false"}
-    options = client_options(BrokerSettings(url="a:1", security=security))
-    assert not options["ssl_context"].check_hostname
-    assert options.keys() == {"bootstrap_servers", "security_protocol", "ssl_context"}
 
 
 @pytest.fixture

@@ -64,16 +64,22 @@ def test_the_best_stands_beside_the_settings_as_they_were(tmp_path: Path) -> Non
     written = json.loads(trials.read_bytes())
     assert (written["start"]["ndcg"], written["best"]["ndcg"], written["better"]) == (0.10, 0.11, True)
     assert [one["pruned"] for one in written["trials"]] == [False, False, True]
-    told = "\n".join(summarise(BETTER))
+    told = "\n".join(summarise(BETTER, 10))
     assert "models.blend.lr = 0.07  (was 0.15)" in told
     assert "NDCG@10 +0.0100" in told
     assert "warning" not in told
 
 
+def test_figures_name_the_length_of_the_lists(tmp_path: Path) -> None:
+    toml, _ = write(BETTER, load({"models.policy.k": 20}), {"on": "ml-100k"}, tmp_path)
+    assert "as they were: NDCG@20 0.1000  HR@20 0.2000" in toml.read_text()
+    assert "@10" not in "\n".join(summarise(BETTER, 20))
+
+
 def test_that_nothing_was_better_is_told(tmp_path: Path) -> None:
     toml, _ = write(NO_BETTER, load(), {"on": "ml-100k"}, tmp_path)
     assert "Nothing was better" in toml.read_text()
-    assert "warning: nothing was better" in "\n".join(summarise(NO_BETTER))
+    assert "warning: nothing was better" in "\n".join(summarise(NO_BETTER, 10))
 
 
 def test_a_defaults_file_is_empty_but_for_its_comments() -> None:

@@ -78,6 +78,12 @@ class TestParse:
         assert (read.duplicates, read.dead_letters, read.lag, read.model) == (3, 3, 7, "000004")
         assert read.hits == pytest.approx(18.0)
 
+    def test_lists_of_another_length_have_their_figures_too(self) -> None:
+        metrics = WorkerMetrics()
+        metrics.set_quality({"scored": 90, "hr@20": 0.3, "ndcg@20": 0.1, "popularity_hr@20": 0.2})
+        read = parse(metrics.page().decode(), at_s=0.0)
+        assert (read.k, read.hr, read.ndcg, read.popularity_hr) == (20, 0.3, 0.1, 0.2)
+
     def test_refreshes_are_told_apart_from_updates(self) -> None:
         read = parse(self.page().page().decode(), at_s=0.0)
         assert (read.updates, read.refreshes) == (2, 1)
@@ -189,6 +195,14 @@ class TestShown:
         assert "500 of 1,000 events" in lines[0]
         assert "HR@10 0.2100 popularity 0.0700" in lines[0]
         assert "dead letters 3" in lines[0]
+
+    def test_hit_rates_are_named_by_the_length_of_the_lists(self) -> None:
+        view, out = self.view(terminal=True)
+        with view:
+            view.update(Sample(1.0, events=5, scored=4, k=20, hr=0.5))
+        assert "HR@20 0.5000" in view.plain()
+        assert "HR@20" in out.getvalue()
+        assert "NDCG@20" in out.getvalue()
 
     def test_what_is_not_known_is_a_dash(self) -> None:
         view, _ = self.view(terminal=False)

@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 
+from producers.delivery import partition_of
 from stream_app.brokers.broker import EmbeddedBroker
 from stream_app.brokers.connection import BrokerUnreachableError, MissingTopicError
-from stream_app.brokers.topic_reader import partition_of
 from stream_app.events import Because, Item, Recommendation, RecommendedItem
 from stream_app.settings import Settings, TopicSettings, load
 from stream_app.views.watch import Newest, Printer, learn_title, recommend

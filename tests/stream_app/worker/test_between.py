@@ -35,8 +35,7 @@ class World:
         swap, self.swap = self.swap, None
         return swap
 
-    async def recommendations(self, lists: Iterable[Any], *, log_append: bool) -> None:
-        assert not log_append
+    async def recommendations(self, lists: Iterable[Any]) -> None:
         self.sent += [one.user_id for one in lists]
 
     async def refreshed(self) -> None:

@@ -125,7 +125,7 @@ class World:
         self.events.append(("learned", [r.offset for r in records[:taken]]))
         return Processed(taken, counts=Counter())
 
-    async def recommendations(self, _lists: Any, *, log_append: bool) -> None:  # noqa: ARG002
+    async def recommendations(self, _lists: Any) -> None:
         self.events.append("sent")
 
     async def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
@@ -164,7 +164,7 @@ def hold_the_disk(world: World, *, until: Any) -> None:
     """No write ends before lists are sent after this event."""
     world.disk.clear()
 
-    async def recommendations(_lists: Any, *, log_append: bool) -> None:  # noqa: ARG001
+    async def recommendations(_lists: Any) -> None:
         if until in world.events:
             world.disk.set()
 
@@ -199,7 +199,7 @@ def run(world: World, directory: Path, marker: Marker | None = None, **settings:
         def go_on() -> bool:
             nonlocal turns
             turns += 1
-            left = bool(world.batches) or one.reads_ahead or world.in_hand > 0
+            left = bool(world.batches) or one._ahead.begun or world.in_hand > 0
             return world.has_lease and left and turns < 20
 
         await one.work(go_on)

@@ -18,13 +18,12 @@ from aiokafka.errors import (
 from aiokafka.partitioner import DefaultPartitioner
 
 from stream_app.batch.records import EVENT, Outgoing
-from stream_app.batch.refusals import MISROUTED, DeadLetter
+from stream_app.batch.refusals import LOG_APPEND_TIME, MISROUTED, DeadLetter
 from stream_app.settings import load
 from stream_app.worker import publish
 from stream_app.worker.freshness import WorkerMetrics
 from stream_app.worker.publish import (
     KEPT_BYTES,
-    LOG_APPEND_TIME,
     Publisher,
     PublishError,
     cut_letter,
@@ -101,7 +100,7 @@ class FakeProducer:
         return future
 
 
-def outgoing(user: str, value: bytes, *append_ms: int) -> Outgoing:
+def outgoing(user: str, value: bytes, *append_ms: int | None) -> Outgoing:
     return Outgoing(user.encode(), value, user, 1, EVENT, list(append_ms), received_ms=4000.0)
 
 
@@ -136,31 +135,41 @@ def freshness(metrics: WorkerMetrics) -> dict[str, tuple[float, float]]:
 def test_freshness_is_append_to_append_where_both_topics_stamp_on_append(make: Any) -> None:
     async def run() -> dict[str, tuple[float, float]]:
         publisher, _, metrics = make()
-        await publisher.recommendations([outgoing("a", b"x", 1600, 1650)], log_append=True)
+        await publisher.recommendations([outgoing("a", b"x", 1600, 1650)])
         await publisher.acknowledged()
         return freshness(metrics)
 
     assert asyncio.run(run()) == {"append": (2, 150.0)}
 
 
-@pytest.mark.parametrize(("log_append", "timestamp_type"), [(False, LOG_APPEND_TIME), (True, 0)])
+@pytest.mark.parametrize(("appended", "timestamp_type"), [(None, LOG_APPEND_TIME), (1600, 0)])
 def test_freshness_is_on_the_workers_clock_and_says_so_where_a_topic_does_not(
-    make: Any, log_append: bool, timestamp_type: int
+    make: Any, appended: int | None, timestamp_type: int
 ) -> None:
     async def run() -> dict[str, tuple[float, float]]:
         publisher, _, metrics = make(timestamp_type=timestamp_type)
-        await publisher.recommendations([outgoing("a", b"x", 1600)], log_append=log_append)
+        await publisher.recommendations([outgoing("a", b"x", appended)])
         await publisher.acknowledged()
         return freshness(metrics)
 
     assert asyncio.run(run()) == {"worker": (1, NOW_MS - 4000.0)}
 
 
+def test_a_list_for_events_of_both_kinds_of_topics_measures_each_on_its_own_clock(make: Any) -> None:
+    async def run() -> tuple[dict[str, tuple[float, float]], float]:
+        publisher, _, metrics = make()
+        await publisher.recommendations([outgoing("a", b"x", 1600, None, 1650)])
+        await publisher.acknowledged()
+        return freshness(metrics), metrics.published.labels(EVENT)._value.get()
+
+    assert asyncio.run(run()) == ({"append": (2, 150.0), "worker": (1, NOW_MS - 4000.0)}, 1.0)
+
+
 def test_it_is_quiet_when_all_has_arrived(make: Any) -> None:
     async def run() -> list[bool]:
         publisher, _, _ = make(lambda _sent, times: KafkaTimeoutError() if times < 2 else None)
         found = [publisher.quiet]
-        await publisher.recommendations([outgoing("a", b"x", 1)], log_append=True)
+        await publisher.recommendations([outgoing("a", b"x", 1)])
         found.append(publisher.quiet)
         await publisher._done.wait()
         found.append(publisher.quiet)  # it came back, and is to be sent again
@@ -176,7 +185,7 @@ def test_what_the_broker_did_not_take_is_sent_again_until_it_does(make: Any) -> 
 
     async def run() -> FakeProducer:
         publisher, producer, _ = make(answer)
-        await publisher.recommendations([outgoing("a", b"x")], log_append=False)
+        await publisher.recommendations([outgoing("a", b"x")])
         await publisher.dead_letters([letter(b"broken")])
         await publisher.acknowledged()
         return producer
@@ -190,7 +199,7 @@ def test_lists_go_out_a_batch_for_each_partition_in_their_order(make: Any) -> No
 
     async def run() -> FakeProducer:
         publisher, producer, _ = make()
-        await publisher.recommendations([outgoing(user, user.encode()) for user in users], log_append=False)
+        await publisher.recommendations([outgoing(user, user.encode()) for user in users])
         await publisher.acknowledged()
         await publisher.stop()
         return producer
@@ -211,7 +220,7 @@ def test_what_does_not_fit_into_one_batch_goes_in_several_and_what_fits_in_none_
 
     async def run() -> FakeProducer:
         publisher, producer, _ = make()
-        await publisher.recommendations([outgoing("u", value) for value in values], log_append=False)
+        await publisher.recommendations([outgoing("u", value) for value in values])
         await publisher.acknowledged()
         return producer
 
@@ -227,7 +236,7 @@ def test_a_batch_that_is_refused_is_sent_again_record_by_record(make: Any) -> No
 
     async def run() -> tuple[FakeProducer, WorkerMetrics]:
         publisher, producer, metrics = make(answer)
-        await publisher.recommendations([outgoing("u", b"first"), outgoing("u", b"second")], log_append=False)
+        await publisher.recommendations([outgoing("u", b"first"), outgoing("u", b"second")])
         await asyncio.wait_for(publisher.acknowledged(), 5)
         return producer, metrics
 
@@ -246,7 +255,7 @@ def test_a_topic_that_is_not_known_for_now_is_asked_for_again(
             raise UnknownTopicOrPartitionError
 
         monkeypatch.setattr(producer, "partitions_for", unknown)
-        await publisher.recommendations([outgoing("u", b"x")], log_append=False)
+        await publisher.recommendations([outgoing("u", b"x")])
         await asyncio.wait_for(publisher.acknowledged(), 5)
         return producer
 
@@ -259,8 +268,8 @@ def test_a_list_is_not_sent_again_over_a_newer_one_of_its_user(make: Any) -> Non
 
     async def run() -> FakeProducer:
         publisher, producer, _ = make(answer)
-        await publisher.recommendations([outgoing("a", b"old")], log_append=False)
-        await publisher.recommendations([outgoing("a", b"new")], log_append=False)
+        await publisher.recommendations([outgoing("a", b"old")])
+        await publisher.recommendations([outgoing("a", b"new")])
         await asyncio.wait_for(publisher.acknowledged(), 5)
         return producer
 
@@ -275,7 +284,7 @@ def test_lists_that_can_not_be_sent_for_an_unknown_reason_are_not_waited_for_in_
     async def run() -> None:
         publisher, producer, _ = make()
         monkeypatch.setattr(producer, "create_batch", lambda: 1 // 0)
-        await publisher.recommendations([outgoing("u", b"x")], log_append=False)
+        await publisher.recommendations([outgoing("u", b"x")])
         await asyncio.wait_for(publisher.acknowledged(), 5)
 
     with pytest.raises(ZeroDivisionError):
@@ -293,7 +302,7 @@ def test_a_batch_that_is_too_large_is_no_reason_to_refuse_its_records(make: Any)
     async def run() -> FakeProducer:
         publisher, producer, _ = make(answer)
         lists = [outgoing("u", b"first"), outgoing(neighbour, b"other")]
-        await publisher.recommendations(lists, log_append=False)
+        await publisher.recommendations(lists)
         await asyncio.wait_for(publisher.acknowledged(), 5)
         return producer
 
@@ -304,7 +313,7 @@ def test_a_batch_that_is_too_large_is_no_reason_to_refuse_its_records(make: Any)
 def test_a_refusal_that_no_retry_helps_is_raised_with_what_to_do(make: Any) -> None:
     async def run() -> None:
         publisher, _, _ = make(lambda _sent, _times: TopicAuthorizationFailedError())
-        await publisher.recommendations([outgoing("a", b"x")], log_append=False)
+        await publisher.recommendations([outgoing("a", b"x")])
         await publisher.acknowledged()
 
     with pytest.raises(PublishError, match="'recommendations' is refused") as refusal:
