@@ -33,7 +33,7 @@ class Swap:
 
     version: str
     reranker: Any
-    folder: Path | None = None
+    folder: Path | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
