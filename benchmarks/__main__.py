@@ -10,6 +10,7 @@ import sys
 
 PROGRAMS = {
     "learning_path": ["learning_path"],
+    "catch_up": ["catch_up"],
     "memory": ["memory"],
     "echo": ["echo"],
     "whole_path": ["whole_path", "--rate", "2000", "--minutes", "10"],

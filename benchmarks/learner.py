@@ -1,9 +1,11 @@
-"""The worker with the learning path alone: everything but lists and blend.
+"""The worker with the learning path alone: no lists, and nothing that learns from lists.
 
     python -m benchmarks.learner HOST:PORT STATE_DIR WEB_PORT
 
-It is `stream_app.worker.app.run_worker` with a pipeline that was told to make no lists: decode, validate, drop
-duplicates, popularity, co-visitation, explicit MF, asymmetric MF, persist, commit. Ends on SIGTERM, its state closed.
+It is `stream_app.worker.app.run_worker` with a pipeline that was told to make no lists, in batches of 5,000: decode,
+validate, drop duplicates, popularity, co-visitation, explicit MF, asymmetric MF, persist, commit. The blend learns
+nothing (`models.blend.lr` is 0), nor does SLIM, whose lessons are the blend's; the Transformer is off. `headrace
+worker` has no such mode: it makes lists while it catches up. Ends on SIGTERM, its state closed.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class LearningPipeline(Pipeline):
 
 
 def settings_for(address: str, state_dir: Path, web_port: int) -> Settings:
-    """The defaults, but for the blend, which learns from lists only."""
+    """The defaults, but for the batches, the blend, which learns from lists only, and the Transformer."""
     return load(
         {
             "broker.url": address,

@@ -47,7 +47,7 @@ IN_FLIGHT_S = 0.1
 
 
 def chosen(address: str, folder: Path, refreshes: int, seconds: float, tokens: float) -> dict[str, Any]:
-    """Settings that differ from the defaults."""
+    """Settings that differ from the defaults: the trainer's, so that it leaves the worker a core."""
     return {
         "broker.url": address,
         "worker.state_dir": str(folder / "state"),
