@@ -54,7 +54,9 @@ def inner(function: F | None = None, *, allocates: bool = False, here: bool = Fa
 
     Args:
         allocates: as of `kernel`.
-        here: at each place where it is called, for a short one: handing on an array is handing on seven numbers.
+        here: at each place where it is called: handing on an array is handing on seven numbers, so that a call with
+            the whole state and the scratch moves a thousand. Of long ones only those that have few places: the
+            compiler's time grows with each.
     """
     return _decorated(function, allocates, no_cfunc_wrapper=True, no_cpython_wrapper=True, forceinline=here)
 

@@ -168,7 +168,7 @@ def _popular(x: Scratch, items: ItemColumns, top: I32, most: int, count: int, ma
     return count
 
 
-@inner
+@inner(here=True)
 def retrieve(
     state: State,
     fixed: Fixed,

@@ -52,7 +52,7 @@ def _centre(features: F32, n: int, f: int) -> None:
         features[j, f] -= middle
 
 
-@inner
+@inner(here=True)
 def describe(
     state: State,
     fixed: Fixed,

@@ -47,7 +47,7 @@ def new_output(rows: int, k: int) -> Output:
     )  # fmt: skip
 
 
-@inner
+@inner(here=True)
 def make_list(
     state: State,
     fixed: Fixed,
