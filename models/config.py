@@ -119,9 +119,9 @@ class BlendSettings(Section):
     hidden: int = Field(16, ge=0, le=64, description="units of the layer beside the weights (0: none)")
     layer_lr: float = Field(0.2, ge=0, description="of that layer, for its first lessons")
     learn_within: int = Field(30, ge=1, description="learn only when the target ranks under this")
-    share: Fraction = Field(0.5, description="of the events teach the blend and SLIM")
+    share: Fraction = Field(1.0, description="of the events teach the blend and SLIM")
     share_all_until: int = Field(
-        50_000, ge=0, description="every event teaches until this many were accepted"
+        50_000, ge=0, description="every event teaches until this many were accepted, whatever the share"
     )
     floor: float = Field(
         3e-3, gt=0, description="smallest share of the candidates that a source can give an item"
