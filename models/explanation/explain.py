@@ -29,7 +29,7 @@ import numpy as np
 from models.base import F32, F64, I32
 from models.explanation import rescored
 from models.explanation.histories import leave_one_out
-from models.online.covisit import LANES, SLIM
+from models.online.covisit_rows import LANES, SLIM
 from models.pipeline.candidates import Scratch
 from models.pipeline.recommender import Recommender, View
 from models.state import totals

@@ -9,8 +9,8 @@ import numpy as np
 
 from models.base import F32, F64, I32
 from models.kernels import kernel
-from models.online import asymmetric_mf, blend, covisit_readings
-from models.online.covisit import HALF, LANES, SLIM, find
+from models.online import asymmetric_mf, blend, covisit_readings, covisit_sums
+from models.online.covisit_rows import HALF, LANES, SLIM, find
 from models.pipeline import policy
 from models.pipeline.candidates import Reranked, Scratch, retrieve
 from models.pipeline.features import describe
@@ -55,7 +55,10 @@ def rescore(
         x.history[k] = slot_of[history[k]]
     r, c = fixed.readings, state.covisit
     covisit_readings.coefficients(c, r, x.history, n, x.coefficient, x.base)
-    covisit_readings.accumulate(c, r, x.history, n, x.coefficient, x.sums, slots, x.stamp, mark, x.touched)
+    covisit_sums.accumulate(
+        c, x.history, min(n, r.any_items), r.second_items,
+        x.coefficient, x.sums, slots, x.stamp, mark, x.touched,
+    )  # fmt: skip
     mass, total = state.popularity.mass[:, fixed.plain], state.popularity.total[fixed.plain]
     covisit_readings.finish(c, r, candidates, count, mass, total, x.base, x.sums.of, x.stamp, mark)
     for j in range(count):

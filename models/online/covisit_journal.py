@@ -20,8 +20,9 @@ import numpy as np
 
 from models.base import F32, I32, I64, U8, Bool
 from models.kernels import inner, kernel
-from models.online import covisit, slim
-from models.online.covisit import Covisit, Rates
+from models.online import covisit, covisit_rows, slim
+from models.online.covisit import Rates
+from models.online.covisit_rows import Covisit
 from models.state import item_rows
 from models.state.catalogue import ROW
 
@@ -188,6 +189,6 @@ class Journal:
             done = ((number < 0) | (written_at < self._next)).astype(np.uint8)
             at = 0
             while at < len(words):
-                c = covisit.with_room(c, 2 * room)
+                c = covisit_rows.with_room(c, 2 * room)
                 at = _learn_again(segment, at, c, r, slot_of, done, dirty, room)
         return c

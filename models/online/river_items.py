@@ -12,7 +12,7 @@ import numpy as np
 from models.base import F32, F64, I32, I64, U8, Arrays
 from models.config import AsymmetricMFSettings, CovisitSettings
 from models.kernels import kernel
-from models.online import asymmetric_mf, covisit, covisit_readings, popularity
+from models.online import asymmetric_mf, covisit, covisit_readings, covisit_rows, covisit_sums, popularity
 from models.online.item_ranker import FIRST_ROOM, Events, ItemRanker, Scores
 from models.randomness import hash64, mix
 from models.state import growth
@@ -86,7 +86,7 @@ class CoVisitation(ItemRanker):
         self._rates, self._readings = covisit.rates(given), covisit_readings.readings(given)
         self._lane = int(self._readings.lanes[names.index(reading)])
         self._needed = covisit.needs(given)
-        self._table = covisit.create(FIRST_ROOM)
+        self._table = covisit_rows.create(FIRST_ROOM)
         self._popular = popularity.create((0,), FIRST_ROOM)
         self._dirty: U8 = np.zeros(FIRST_ROOM, np.uint8)
 
@@ -101,15 +101,15 @@ class CoVisitation(ItemRanker):
         _learn_popularity(self._popular, events)
         probe, at = np.zeros((2, 2 * HISTORY), np.int64), 0
         while at < len(events.slot):
-            self._table = covisit.with_room(self._table, self._needed)
+            self._table = covisit_rows.with_room(self._table, self._needed)
             at = _learn_covisit(self._table, self._rates, events, at, self._needed, self._dirty, probe)
 
     def _score(self, history: I32, slots: I32) -> Scores:
         used = len(self._slots)
-        sums, stamp = covisit_readings.new_sums(used), np.zeros(used, np.int32)
+        sums, stamp = covisit_sums.new_sums(used), np.zeros(used, np.int32)
         coefficient, base = (
-            np.zeros((HISTORY, covisit.LANES), np.float32),
-            np.zeros(covisit.LANES, np.float32),
+            np.zeros((HISTORY, covisit_rows.LANES), np.float32),
+            np.zeros(covisit_rows.LANES, np.float32),
         )
         _read_covisit(
             self._table, self._readings, history, slots, used, self._popular.mass[:, 0], self._popular.total[0],
@@ -120,7 +120,7 @@ class CoVisitation(ItemRanker):
 
     def _learned(self) -> Arrays:
         used = len(self._slots)
-        rows = [covisit.row(self._table, slot) for slot in range(used)]
+        rows = [covisit_rows.row(self._table, slot) for slot in range(used)]
         return {
             "neighbours": np.concatenate([np.zeros(0, np.int32), *(keys for keys, _ in rows)]),
             "weights": np.concatenate(
@@ -203,7 +203,13 @@ def _learn_popularity(table: popularity.Popularity, events: Events) -> None:
 
 @kernel
 def _learn_covisit(
-    table: covisit.Covisit, rates: covisit.Rates, events: Events, at: int, needed: int, dirty: U8, probe: I64
+    table: covisit_rows.Covisit,
+    rates: covisit.Rates,
+    events: Events,
+    at: int,
+    needed: int,
+    dirty: U8,
+    probe: I64,
 ) -> int:
     """Learn events from row `at` on; the first one not learned, before which the table needs room."""
     for e in range(at, len(events.slot)):
@@ -226,12 +232,15 @@ def _learn_covisit(
 
 @kernel
 def _read_covisit(
-    table: covisit.Covisit, readings: covisit_readings.Readings, history: I32, slots: I32, used: int, mass: F64,
-    total: float, coefficient: F32, base: F32, sums: covisit_readings.Sums, stamp: I32, touched: I32,
+    table: covisit_rows.Covisit, readings: covisit_readings.Readings, history: I32, slots: I32, used: int, mass: F64,
+    total: float, coefficient: F32, base: F32, sums: covisit_sums.Sums, stamp: I32, touched: I32,
 ) -> None:  # fmt: skip
     n = len(history)
     covisit_readings.coefficients(table, readings, history, n, coefficient, base)
-    covisit_readings.accumulate(table, readings, history, n, coefficient, sums, used, stamp, 1, touched)
+    covisit_sums.accumulate(
+        table, history, min(n, readings.any_items), readings.second_items,
+        coefficient, sums, used, stamp, 1, touched,
+    )  # fmt: skip
     covisit_readings.finish(table, readings, slots, len(slots), mass, total, base, sums.of, stamp, 1)
 
 

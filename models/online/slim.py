@@ -19,7 +19,8 @@ import numpy as np
 
 from models.base import F32, I32, U8
 from models.kernels import inner
-from models.online.covisit import Covisit, Rates, find
+from models.online.covisit import Rates
+from models.online.covisit_rows import Covisit, find
 
 LEAST = np.float32(0.01)
 """Smaller errors teach nothing: there are many, and together they change little."""

@@ -14,10 +14,10 @@ from models import selection
 from models.base import F32, F64, I32, I64, U8
 from models.kernels import inner
 from models.logarithms import Logarithms, new_logarithms
-from models.online import asymmetric_mf, blend, covisit_readings, slim
+from models.online import asymmetric_mf, blend, covisit_readings, covisit_sums, slim
 from models.online.blend import BlendScratch
-from models.online.covisit import LANES
-from models.online.covisit_readings import Sums
+from models.online.covisit_rows import LANES
+from models.online.covisit_sums import Sums
 from models.online.popularity import TOP
 from models.pipeline.fixed import Fixed
 from models.state.catalogue import ItemColumns
@@ -86,7 +86,7 @@ def new_scratch(slots: int, fixed: Fixed, features: int, factors: int) -> Scratc
     return Scratch(
         mark=np.zeros(1, np.int32), stamp=np.zeros(slots, np.int32), blocked=np.zeros(slots, np.int32),
         chosen=np.zeros(slots, np.int32), touched=np.zeros(slots, np.int32),
-        sums=covisit_readings.new_sums(slots), dense=np.zeros(slots, np.float32),
+        sums=covisit_sums.new_sums(slots), dense=np.zeros(slots, np.float32),
         history=np.zeros(50, np.int32), coefficient=np.zeros((50, LANES), np.float32),
         base=np.zeros(LANES, np.float32), allowed=np.zeros(slots, np.int32), values=np.zeros(slots, np.float32),
         heap=np.zeros(most, np.int32), heap_score=np.zeros(most, np.float32),
@@ -199,9 +199,10 @@ def retrieve(
     for k in range(n):
         x.history[k] = slot_of[history[k]]
     covisit_readings.coefficients(state.covisit, r, x.history, n, x.coefficient, x.base)
-    touched = covisit_readings.accumulate(
-        state.covisit, r, x.history, n, x.coefficient, x.sums, slots, x.stamp, mark, x.touched
-    )
+    touched = covisit_sums.accumulate(
+        state.covisit, x.history, min(n, r.any_items), r.second_items,
+        x.coefficient, x.sums, slots, x.stamp, mark, x.touched,
+    )  # fmt: skip
     mass, total = pop.mass[:, fixed.plain], pop.total[fixed.plain]
     found = covisit_readings.finish_and_share(
         state.covisit, r, x.touched, touched, mass, total, x.base, sums, blocked, mark, available, x.allowed, x.values

@@ -14,7 +14,7 @@ from models.base import F32
 from models.kernels import inner
 from models.logarithms import TINIEST, Logarithms, logarithms
 from models.online import asymmetric_mf, popularity
-from models.online.covisit import SLIM
+from models.online.covisit_rows import SLIM
 from models.pipeline.candidates import Reranked, Scratch
 from models.pipeline.fixed import Fixed
 from models.state.learned import State

@@ -15,12 +15,7 @@ import numpy as np
 
 from models.base import DUPLICATE, F32, I32, I64, Bool, EventBatch, Lists, Outcome
 from models.config import ModelSettings
-from models.online import (
-    asymmetric_mf,
-    blend,
-    covisit,
-    popularity,
-)
+from models.online import asymmetric_mf, blend, covisit, covisit_rows, popularity
 from models.pipeline import listing, stream
 from models.pipeline.candidates import Reranked, Scratch, new_scratch
 from models.pipeline.evaluation import Baselines
@@ -108,7 +103,7 @@ class Recommender:
             announced=self.catalogue.announced.columns(),
             popularity=popularity.create(lives, slots),
             here=popularity.create((lives[self._fixed.baseline],) * MAX_SCENARIOS, slots),
-            covisit=covisit.create(slots),
+            covisit=covisit_rows.create(slots),
             amf=asymmetric_mf.create(slots, settings.asymmetric_mf.factors),
             mf_bias=np.zeros(slots, np.float32),
             mf=np.zeros((slots, settings.biased_mf.factors), np.float32),
@@ -190,7 +185,7 @@ class Recommender:
                 )  # fmt: skip
                 if at < n:
                     self._state = self._state._replace(
-                        covisit=covisit.with_room(self._state.covisit, 2 * self._room)
+                        covisit=covisit_rows.with_room(self._state.covisit, 2 * self._room)
                     )
         return Outcome(h.status.copy(), self._lists(out, batch.user))
 
@@ -339,7 +334,7 @@ class Recommender:
         s.totals[totals.ITEMS_WITH_EVENTS] -= np.count_nonzero(s.items.born[gone] >= 0)
         evicted = np.zeros(len(s.items.number), np.uint8)
         evicted[gone] = 1
-        covisit.forget(s.covisit, evicted)
+        covisit_rows.forget(s.covisit, evicted)
         s.popularity.mass[gone] = 0.0
         s.here.mass[gone] = 0.0
         s.items.born[gone] = -1

@@ -20,6 +20,7 @@ from models.online import (
     blend,
     covisit,
     covisit_journal,
+    covisit_rows,
     popularity,
     slim,
 )
@@ -301,7 +302,7 @@ def admit(state: State, slots: I64, seed: U64, init_std: float) -> None:
         state.mf_bias[slot] = 0.0
         state.popularity.mass[slot, :] = 0.0
         state.here.mass[slot, :] = 0.0
-        covisit.clear(state.covisit, slot)
+        covisit_rows.clear(state.covisit, slot)
         state.covisit.row_sum[slot, :] = 0.0
         state.covisit.column_sum[slot, :] = 0.0
         state.covisit.stale[slot] = 1

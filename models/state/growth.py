@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.base import F32, F64, I32, I64, U8
-from models.online.covisit import Covisit
+from models.online.covisit_rows import Covisit
 from models.online.popularity import Popularity
 from models.pipeline.candidates import Reranked
 from models.state.catalogue import ItemColumns

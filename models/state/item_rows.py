@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.base import F32, I32, I64, U8
-from models.online import covisit, popularity
+from models.online import covisit_rows, popularity
 from models.state.catalogue import HEAD, OUTPUT, ROW
 
 if TYPE_CHECKING:  # what it is made of is imported there
@@ -91,8 +91,10 @@ def dump(state: State, slots: I64, flags: U8) -> Iterator[tuple[bytes, bytes]]:
     rest = np.stack([state.amf.bias[outputs], state.amf.y_square[outputs]], axis=1)
     yield from _parts(b"y", state, outputs, np.concatenate([rest, state.amf.y[outputs]], axis=1))
     for slot in slots[(flags & ROW) != 0].tolist():
-        neighbours, weight = covisit.row(state.covisit, slot)
-        numbers = np.where(neighbours >= 0, state.items.number[neighbours], covisit.GONE).astype(np.int32)
+        neighbours, weight = covisit_rows.row(state.covisit, slot)
+        numbers = np.where(neighbours >= 0, state.items.number[neighbours], covisit_rows.GONE).astype(
+            np.int32
+        )
         yield key(b"c", int(state.items.number[slot])), ROW_VERSION + numbers.tobytes() + weight.tobytes()
 
 
@@ -194,9 +196,9 @@ def load_row(state: State, slot: int, data: bytes, slot_of: I32) -> None:
     columns = size // 4 - 1
     weights[:, :columns] = np.frombuffer(data, np.float32, columns * n, version + 4 * n).reshape(n, columns)
     known = (numbers >= 0) & (numbers < len(slot_of))
-    covisit.restore(
+    covisit_rows.restore(
         state.covisit,
         slot,
-        np.where(known, slot_of[np.where(known, numbers, 0)], covisit.GONE).astype(np.int32),
+        np.where(known, slot_of[np.where(known, numbers, 0)], covisit_rows.GONE).astype(np.int32),
         weights,
     )

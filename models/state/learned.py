@@ -10,8 +10,8 @@ from typing import NamedTuple
 from models.base import F32, F64
 from models.online.asymmetric_mf import AsymmetricMF
 from models.online.blend import Blend
-from models.online.covisit import Covisit
 from models.online.covisit_journal import Words
+from models.online.covisit_rows import Covisit
 from models.online.popularity import Popularity
 from models.state.announced import AnnouncedColumns
 from models.state.catalogue import ItemColumns

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from models.base import I64, U8
-from models.online import covisit, covisit_journal
+from models.online import covisit, covisit_journal, covisit_rows
 from models.online.covisit_journal import TURNS, Journal, Plan
 from models.state import item_rows, meta_row
 from models.state.catalogue import HEAD, NAME, OUTPUT, ROW, Catalogue
@@ -158,7 +158,9 @@ class Persistence:
         for kind, number, data in rows.rest:
             slot = int(slot_of[number])
             if kind == b"c":
-                state = state._replace(covisit=covisit.with_room(state.covisit, 4 * len(data) // 12 + 16))
+                state = state._replace(
+                    covisit=covisit_rows.with_room(state.covisit, 4 * len(data) // 12 + 16)
+                )
                 item_rows.load_row(state, slot, data, slot_of)
             else:
                 parts[kind](state, slot, data)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from models.config import TransformerSettings
-from models.online.covisit import GONE
+from models.online.covisit_rows import GONE
 from models.pipeline.recommender import Recommender
 from models.sequence import snapshot
 from models.sequence.reranker import Reranker

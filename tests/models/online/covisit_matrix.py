@@ -10,9 +10,10 @@ import numpy as np
 
 from models.config import CovisitSettings
 from models.kernels import kernel
-from models.online import covisit, covisit_readings
-from models.online.covisit import Covisit, Rates
+from models.online import covisit, covisit_readings, covisit_rows, covisit_sums
+from models.online.covisit import Rates
 from models.online.covisit_readings import Readings
+from models.online.covisit_rows import Covisit
 
 SETTINGS = CovisitSettings()
 SLOTS = 60
@@ -32,7 +33,10 @@ def read(
     coefficient: Any, base: Any, sums: Any, stamp: Any, mark: Any, touched: Any,
 ) -> Any:  # fmt: skip
     covisit_readings.coefficients(c, r, history, n, coefficient, base)
-    found = covisit_readings.accumulate(c, r, history, n, coefficient, sums, in_use, stamp, mark, touched)
+    found = covisit_sums.accumulate(
+        c, history, min(n, r.any_items), r.second_items,
+        coefficient, sums, in_use, stamp, mark, touched,
+    )  # fmt: skip
     covisit_readings.finish(c, r, slots, len(slots), mass, total, base, sums.of, stamp, mark)
     return found
 
@@ -43,7 +47,10 @@ def share(
     sums: Any, stamp: Any, mark: Any, touched: Any, blocked: Any, available: Any, allowed: Any, shares: Any,
 ) -> Any:  # fmt: skip
     covisit_readings.coefficients(c, r, history, n, coefficient, base)
-    found = covisit_readings.accumulate(c, r, history, n, coefficient, sums, in_use, stamp, mark, touched)
+    found = covisit_sums.accumulate(
+        c, history, min(n, r.any_items), r.second_items,
+        coefficient, sums, in_use, stamp, mark, touched,
+    )  # fmt: skip
     return covisit_readings.finish_and_share(
         c, r, touched, found, mass, total, base, sums.of, blocked, mark, available, allowed, shares
     )  # fmt: skip
@@ -51,7 +58,7 @@ def share(
 
 @kernel
 def forget(c: Any, gone: Any) -> Any:
-    covisit.forget(c, gone)
+    covisit_rows.forget(c, gone)
 
 
 @kernel
@@ -78,15 +85,15 @@ class Matrix:
         self.settings, self.in_use = settings, in_use
         self.rates: Rates = covisit.rates(settings)
         self.r: Readings = covisit_readings.readings(settings)
-        self.c: Covisit = covisit.create(in_use)
+        self.c: Covisit = covisit_rows.create(in_use)
         self.dirty = np.zeros(in_use, np.uint8)
         self.mark = 0
         self.stamp = np.zeros(in_use, np.int32)
-        self.sums = covisit_readings.new_sums(in_use)
-        self.coefficient = np.zeros((50, covisit.LANES), np.float32)
+        self.sums = covisit_sums.new_sums(in_use)
+        self.coefficient = np.zeros((50, covisit_rows.LANES), np.float32)
 
     def learn(self, slot: int, history: list[int], weight: float = 1.0) -> float:
-        self.c = covisit.with_room(self.c, covisit.needs(self.settings))
+        self.c = covisit_rows.with_room(self.c, covisit.needs(self.settings))
         h = np.array([*history, -1], np.int32)
         mass = learn(
             self.c,
@@ -102,14 +109,14 @@ class Matrix:
         return float(mass)
 
     def rows(self, slot: int) -> dict[int, list[float]]:
-        keys, weights = covisit.row(self.c, slot)
+        keys, weights = covisit_rows.row(self.c, slot)
         assert len(set(keys.tolist())) == len(keys)
         return {int(k): w for k, w in zip(keys, weights[:, :2].tolist(), strict=True)}
 
     def read(self, history: list[int], mass: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], set[int]]:
         """Readings of every slot [SLOTS, LANES], and the slots that were neighbours."""
         self.mark += 1
-        touched, base = np.zeros(self.in_use, np.int32), np.zeros(covisit.LANES, np.float32)
+        touched, base = np.zeros(self.in_use, np.int32), np.zeros(covisit_rows.LANES, np.float32)
         h = np.array([*history, -1], np.int32)
         found = read(
             self.c, self.r, h, len(history), np.arange(SLOTS, dtype=np.int32), self.in_use, mass, mass.sum(),
@@ -121,7 +128,7 @@ class Matrix:
         """Of the neighbours that may be shown, the shares of all readings added up."""
         self.mark += 1
         touched, allowed = np.zeros((2, self.in_use), np.int32)
-        base, shares = np.zeros(covisit.LANES, np.float32), np.zeros(self.in_use, np.float32)
+        base, shares = np.zeros(covisit_rows.LANES, np.float32), np.zeros(self.in_use, np.float32)
         marks, available = np.zeros(self.in_use, np.int32), np.ones(self.in_use, np.uint8)
         marks[list(blocked)], available[list(gone)] = self.mark, 0
         h = np.array([*history, -1], np.int32)

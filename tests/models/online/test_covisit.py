@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.config import CovisitSettings
-from models.online import covisit
+from models.online import covisit_rows
 from tests.models.online.covisit_matrix import FLAG, SLOTS, Matrix, Pairs, forget, plain, traffic
 
 
@@ -104,10 +104,10 @@ class TestShedding:
 def test_a_row_comes_back_from_what_was_stored(taught: tuple[Matrix, Pairs]) -> None:
     matrix, _ = taught
     again = Matrix()
-    again.c = covisit.with_room(again.c, 1 << 15)
+    again.c = covisit_rows.with_room(again.c, 1 << 15)
     for slot in range(SLOTS):
-        keys, weights = covisit.row(matrix.c, slot)
-        covisit.restore(again.c, slot, keys.copy(), weights.copy())
+        keys, weights = covisit_rows.row(matrix.c, slot)
+        covisit_rows.restore(again.c, slot, keys.copy(), weights.copy())
     again.c.row_sum[:], again.c.column_sum[:] = matrix.c.row_sum, matrix.c.column_sum
     mass = np.ones(SLOTS)
     assert (again.read([5, 6, 7], mass)[0] == matrix.read([5, 6, 7], mass)[0]).all()
@@ -119,12 +119,12 @@ def test_a_restored_row_learns_and_sheds_as_the_one_that_stayed() -> None:
     stayed, restored = Matrix(settings), Matrix(settings)
     for event in traffic(400, seed=2):
         for slot in range(SLOTS):
-            keys, weights = covisit.row(restored.c, slot)
-            covisit.restore(restored.c, slot, keys.copy(), weights.copy())
+            keys, weights = covisit_rows.row(restored.c, slot)
+            covisit_rows.restore(restored.c, slot, keys.copy(), weights.copy())
         stayed.learn(*event)
         restored.learn(*event)
         for slot in range(SLOTS):
-            a, b = covisit.row(stayed.c, slot), covisit.row(restored.c, slot)
+            a, b = covisit_rows.row(stayed.c, slot), covisit_rows.row(restored.c, slot)
             assert a[0].tobytes() + a[1].tobytes() == b[0].tobytes() + b[1].tobytes()
 
 
@@ -132,7 +132,7 @@ def test_a_cleared_row_is_empty_and_its_block_is_used_again() -> None:
     matrix = Matrix()
     matrix.learn(2, [1])
     used = int(matrix.c.header[0])
-    covisit.clear(matrix.c, 1)
+    covisit_rows.clear(matrix.c, 1)
     assert matrix.rows(1) == {}
     assert int(matrix.c.size_class[1]) == -1
     matrix.learn(2, [3])
@@ -142,7 +142,7 @@ def test_a_cleared_row_is_empty_and_its_block_is_used_again() -> None:
 def test_more_room_keeps_the_rows(taught: tuple[Matrix, Pairs]) -> None:
     matrix, _ = taught
     before = [matrix.rows(slot) for slot in range(SLOTS)]
-    c = covisit.with_room(matrix.c, 1 << 18)
+    c = covisit_rows.with_room(matrix.c, 1 << 18)
     assert len(c.keys) - int(c.header[0]) >= 1 << 18
     bigger = Matrix()
     bigger.c = c

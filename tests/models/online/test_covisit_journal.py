@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.config import CovisitSettings, ModelSettings
-from models.online import covisit
+from models.online import covisit_rows
 from models.online.covisit_journal import KIND, TURNS, new_words
 from models.pipeline.recommender import Recommender
 from tests.batches import WEIGHTS, Event, Store, feed, traffic
@@ -24,7 +24,9 @@ def rows(recommender: Recommender) -> dict[str, bytes]:
     """Every item's co-visitation row, bytes for bytes."""
     found = {}
     for item, number in recommender.catalogue.numbers.items():
-        keys, weight = covisit.row(recommender._state.covisit, int(recommender.catalogue.slot_of[number]))
+        keys, weight = covisit_rows.row(
+            recommender._state.covisit, int(recommender.catalogue.slot_of[number])
+        )
         found[item] = keys.tobytes() + weight.tobytes()
     return found
 

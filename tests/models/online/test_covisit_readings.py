@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.online import covisit, covisit_readings
+from models.online import covisit_rows, covisit_sums
 from tests.models.online.covisit_matrix import (
     SETTINGS,
     SLOTS,
@@ -78,7 +78,7 @@ def test_a_reading_after_more_events_is_up_to_date() -> None:
     assert (matrix.read([1, 2], mass)[0] == fresh.read([1, 2], mass)[0]).all()
 
 
-@pytest.mark.parametrize("in_use", [SLOTS, covisit_readings.FEW + 1])
+@pytest.mark.parametrize("in_use", [SLOTS, covisit_sums.FEW + 1])
 class TestFewAndManyItems:
     def test_an_evicted_item_is_passed_over(self, in_use: int) -> None:
         matrix = Matrix(in_use=in_use)
@@ -122,7 +122,7 @@ def test_the_loudest_is_that_of_every_item_looked_up(taught: tuple[Matrix, Pairs
         for item in range(SLOTS):
             values = [
                 matrix.coefficient[k, 0] * np.float32(w[0])
-                + matrix.coefficient[k, covisit.HALF] * np.float32(w[1])
+                + matrix.coefficient[k, covisit_rows.HALF] * np.float32(w[1])
                 for k, other in enumerate(history)
                 for w in [matrix.rows(other).get(item, [0.0, 0.0]) if other >= 0 else [0.0, 0.0]]
             ]

@@ -11,8 +11,8 @@ import pytest
 
 from models.config import CovisitSettings, SlimSettings
 from models.kernels import kernel
-from models.online import covisit, covisit_readings, slim
-from models.online.covisit import SLIM
+from models.online import covisit_readings, covisit_rows, slim
+from models.online.covisit_rows import SLIM
 from tests.models.online.test_covisit import FLAG, SLOTS, Matrix, traffic
 
 SETTINGS = CovisitSettings(slim=SlimSettings(items=4, decay=0.5, lr=0.1))
@@ -59,12 +59,12 @@ class Pairs(Matrix):
         return int(m)
 
     def learned(self, slot: int) -> dict[int, float]:
-        keys, weights = covisit.row(self.c, slot)
+        keys, weights = covisit_rows.row(self.c, slot)
         return dict(zip(keys.tolist(), weights[:, 2].tolist(), strict=True))
 
 
 def taught_rows(pairs: Pairs) -> list[bytes]:
-    return [b"".join(part.tobytes() for part in covisit.row(pairs.c, slot)) for slot in range(SLOTS)]
+    return [b"".join(part.tobytes() for part in covisit_rows.row(pairs.c, slot)) for slot in range(SLOTS)]
 
 
 def lessons(n: int = 200, seed: int = 5) -> list[tuple[list[int], dict[int, float]]]:
@@ -138,7 +138,7 @@ def test_a_neighbour_that_comes_back_begins_anew() -> None:
     gone = next(j for j in range(2, 18) if j not in pairs.rows(1))
     pairs.learn(gone, [1], weight=50.0)
     assert pairs.learned(1)[gone] == 0.0
-    covisit.clear(pairs.c, 1)
+    covisit_rows.clear(pairs.c, 1)
     for j in range(2, 18):
         pairs.learn(j, [1])
     assert not any(pairs.learned(1).values())
@@ -148,11 +148,11 @@ def test_a_restored_row_has_what_was_learned(pairs: Pairs) -> None:
     for lesson in lessons():
         pairs.teach(*lesson)
     again = Pairs()
-    again.c = covisit.with_room(again.c, 1 << 15)
+    again.c = covisit_rows.with_room(again.c, 1 << 15)
     for slot in range(SLOTS):
-        covisit.restore(again.c, slot, *(part.copy() for part in covisit.row(pairs.c, slot)))
+        covisit_rows.restore(again.c, slot, *(part.copy() for part in covisit_rows.row(pairs.c, slot)))
     assert taught_rows(again) == taught_rows(pairs)
-    again.c = covisit.with_room(again.c, 1 << 20)
+    again.c = covisit_rows.with_room(again.c, 1 << 20)
     assert taught_rows(again) == taught_rows(pairs)
 
 

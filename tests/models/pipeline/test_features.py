@@ -10,7 +10,7 @@ import pytest
 from models.base import F64
 from models.config import BlendSettings, ModelSettings
 from models.explanation import rescored
-from models.online.covisit import SLIM
+from models.online.covisit_rows import SLIM
 from models.online.popularity import PRIOR
 from models.pipeline.candidates import Reranked
 from models.pipeline.recommender import Recommender, View

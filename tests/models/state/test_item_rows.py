@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import ModelSettings
-from models.online import covisit
+from models.online import covisit_rows
 from models.pipeline.recommender import Recommender
 from models.state import item_rows
 from models.state.catalogue import HEAD, OUTPUT, ROW
@@ -136,11 +136,11 @@ def test_a_head_of_another_length_is_refused(recommender: Recommender, length: i
 
 def test_a_row_from_before_slim_has_learned_nothing_of_pairs(recommender: Recommender) -> None:
     other, slot = loaded(recommender), int(recommender._state.covisit.n.argmax())
-    keys, weights = covisit.row(recommender._state.covisit, slot)
+    keys, weights = covisit_rows.row(recommender._state.covisit, slot)
     assert weights[:, 2].any()
     old = recommender._state.items.number[keys].tobytes() + np.ascontiguousarray(weights[:, :2]).tobytes()
     item_rows.load_row(other._state, slot, old, other.catalogue.slot_of)
-    found = covisit.row(other._state.covisit, slot)
+    found = covisit_rows.row(other._state.covisit, slot)
     assert np.array_equal(found[0], keys)
     assert np.array_equal(found[1][:, :2], weights[:, :2])
     assert not found[1][:, 2].any()
