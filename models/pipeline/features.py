@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from models.base import F32
+from models.base import F32, F64
+from models.config import ModelSettings
 from models.kernels import inner
 from models.logarithms import TINIEST, Logarithms, logarithms
 from models.online import asymmetric_mf, popularity
@@ -18,6 +19,39 @@ from models.online.covisit_rows import SLIM
 from models.pipeline.candidates import Reranked, Scratch
 from models.pipeline.fixed import Fixed
 from models.state.learned import State
+
+
+def sources(settings: ModelSettings) -> tuple[str, ...]:
+    """Names of what speaks for an item, in the order of their features."""
+    lives = settings.popularity.half_lives
+    return (
+        *(f"covisit-{reading.name}" for reading in settings.covisit.readings),
+        *(f"popularity-{life}" if life else "popularity" for life in lives),
+        "asymmetric-mf",
+        "biased-mf",
+        settings.ranker,
+    )
+
+
+def names(settings: ModelSettings) -> tuple[str, ...]:
+    """Names of all features: the sources, and two that propose nothing."""
+    return (*sources(settings), "age", "slim")
+
+
+def start_weights(settings: ModelSettings) -> F64:
+    """The blend's weight of each feature before its first lesson."""
+    readings, blend = len(settings.covisit.readings), settings.blend
+    return np.array(
+        [
+            *[blend.start_covisit / max(1, readings)] * readings,
+            *[blend.start_popularity] * len(settings.popularity.half_lives),
+            blend.start_asymmetric_mf,
+            0.0,
+            blend.start_transformer,
+            0.0,
+            blend.start_slim,
+        ]
+    )
 
 
 @inner

@@ -16,13 +16,13 @@ import numpy as np
 from models.base import DUPLICATE, F32, I32, I64, Bool, EventBatch, Lists, Outcome
 from models.config import ModelSettings
 from models.online import asymmetric_mf, blend, covisit, covisit_rows, popularity
-from models.pipeline import listing, stream
+from models.pipeline import features, listing, stream
 from models.pipeline.candidates import Reranked, Scratch, new_scratch
-from models.pipeline.evaluation import Baselines
 from models.pipeline.fixed import Fixed, fixed_of
 from models.pipeline.ranking_apart import RankingApart
 from models.pipeline.rerankers import NONE, Rerankers
 from models.pipeline.reranking import Reranker
+from models.pipeline.single_sources import SingleSources
 from models.state import growth, totals
 from models.state.catalogue import Catalogue
 from models.state.learned import State
@@ -75,29 +75,16 @@ class Recommender:
         self.users = UserTable(settings)
         self.actions = Actions(weights or {}, default_weight)
         self._fixed = fixed_of(settings, scale, seed)
-        lives = settings.popularity.half_lives
-        self.sources: tuple[str, ...] = (
-            *(f"covisit-{r.name}" for r in settings.covisit.readings),
-            *(f"popularity-{life}" if life else "popularity" for life in lives),
-            "asymmetric-mf",
-            "biased-mf",
-            settings.ranker,
-        )
+        self.sources = features.sources(settings)
         """What speaks for an item."""
-        self.features = (*self.sources, "age", "slim")
-        """Names of the blend's features: the sources, and two that propose nothing."""
+        self.features = features.names(settings)
+        """Names of the blend's features."""
         self.credits = (*self.sources, EXPLORATION)
         """Names of what `Lists.source` says."""
         slots = len(self.catalogue.columns.number)
         self.rerankers = Rerankers(self.catalogue)
         self._persistence = Persistence(self.users, self.catalogue, self.actions)
-        start = np.zeros(len(self.features))
-        readings = len(settings.covisit.readings)
-        start[:readings] = settings.blend.start_covisit / readings
-        start[readings : readings + len(lives)] = settings.blend.start_popularity
-        start[readings + len(lives)] = settings.blend.start_asymmetric_mf
-        start[readings + len(lives) + 2] = settings.blend.start_transformer
-        start[readings + len(lives) + 4] = settings.blend.start_slim
+        lives = settings.popularity.half_lives
         self._state = State(
             items=self.catalogue.columns,
             announced=self.catalogue.announced.columns(),
@@ -108,7 +95,9 @@ class Recommender:
             mf_bias=np.zeros(slots, np.float32),
             mf=np.zeros((slots, settings.biased_mf.factors), np.float32),
             mf_mean=np.zeros(2),
-            blend=blend.create(start, settings.blend.accumulator, settings.blend.hidden, seed),
+            blend=blend.create(
+                features.start_weights(settings), settings.blend.accumulator, settings.blend.hidden, seed
+            ),
             totals=np.zeros(len(totals.NAMES)),
             journal=self._persistence.journal.words,
         )
@@ -116,8 +105,7 @@ class Recommender:
         self._ranking = RankingApart(self._fixed, settings.asymmetric_mf.factors)
         self._room = covisit.needs(settings.covisit)
         self._histories = new_histories(0)
-        self._baselines_on = baselines
-        self._baselines = self._new_baselines(len(self.users.columns.partition) if baselines else 1)
+        self._alone = SingleSources(self.users, self.sources if baselines else (), settings.policy.k)
 
     # -- the re-ranker -----------------------------------------------------------------------------------------
     @property
@@ -150,7 +138,7 @@ class Recommender:
         if n > MAX_BATCH:
             raise ValueError(f"{n} events in a batch; at most {MAX_BATCH} are taken")
         self._fit()
-        self._own_baselines(batch.user)
+        self._alone.own(batch.user)
         self._persistence.shared_changed = True
         if len(self._histories.status) < n:
             self._histories = new_histories(n)
@@ -181,7 +169,7 @@ class Recommender:
                     self.catalogue.slot_of, self._room, columns, at,
                     NONE if live is None else live.side,
                     NONE if frozen is None else frozen.side,
-                    self._baselines, because, apart, out,
+                    self._alone.columns, because, apart, out,
                 )  # fmt: skip
                 if at < n:
                     self._state = self._state._replace(
@@ -197,7 +185,7 @@ class Recommender:
                 counted already.
         """
         self._fit()
-        self._own_baselines(slots)
+        self._alone.own(slots)
         n = len(slots)
         out = listing.new_output(n, self.settings.policy.k)
         live, sample = self.rerankers.live, self._in_sample(slots)
@@ -209,7 +197,7 @@ class Recommender:
             self._state, self._fixed, self._scratch, self.users.columns, self.users.seen,
             self.catalogue.slot_of, slots, self.actions.weights, self.actions.scenarios, vectors,
             frozen_vectors, sample, NONE if live is None else live.side, NONE if frozen is None else frozen.side,
-            self._baselines,
+            self._alone.columns,
             np.zeros(HISTORY, np.int32), out, counted,
         )  # fmt: skip
         self._persistence.shared_changed |= n > 0
@@ -222,12 +210,7 @@ class Recommender:
 
     def baseline_counts(self) -> dict[str, tuple[float, float]]:
         """Hits and sum of NDCG of each single source, over the events scored so far; needs `baselines`."""
-        if not self._baselines_on:
-            raise RuntimeError("this recommender was made without baselines")
-        return {
-            name: (float(self._baselines.hits[s]), float(self._baselines.ndcg[s]))
-            for s, name in enumerate(self.sources)
-        }
+        return self._alone.counts()
 
     def blend_weights(self) -> dict[str, float]:
         """The global weight of each feature."""
@@ -304,21 +287,9 @@ class Recommender:
             ):
                 table.top[: len(numbers)] = slot_of[numbers]
             self._top_numbers = None
-        if self._baselines_on and len(self._baselines.lists) < len(self.users.columns.partition):
-            bigger = self._new_baselines(len(self.users.columns.partition))
-            bigger.owner[: len(self._baselines.owner)] = self._baselines.owner
-            bigger.lists[: len(self._baselines.lists)] = self._baselines.lists
-            bigger.hits[:], bigger.ndcg[:] = self._baselines.hits, self._baselines.ndcg
-            self._baselines = bigger
+        self._alone.fit()
 
     _top_numbers: tuple[I64, I64] | None = None
-
-    def _own_baselines(self, slots: I32) -> None:
-        """Take away the lists of users who had these slots before."""
-        if self._baselines_on:
-            others = slots[self._baselines.owner[slots] != self.users.hashes[slots]]
-            self._baselines.lists[others] = -1
-            self._baselines.owner[others] = self.users.hashes[others]
 
     def _initialise(self, slots: list[int]) -> None:
         s = self._state
@@ -351,16 +322,6 @@ class Recommender:
 
     def _new_scratch(self, slots: int) -> Scratch:
         return new_scratch(slots, self._fixed, len(self.features), self.settings.asymmetric_mf.factors)
-
-    def _new_baselines(self, users: int) -> Baselines:
-        sources = len(self.sources) if self._baselines_on else 1
-        return Baselines(
-            self._baselines_on,
-            np.zeros(users, np.uint64),
-            np.full((users, sources, self.settings.policy.k), -1, np.int32),
-            np.zeros(sources),
-            np.zeros(sources),
-        )
 
     def _lists(self, out: listing.Output, users: I32) -> Lists:
         n = int(out.n[0])
