@@ -55,7 +55,10 @@ def explain(
     state_dir: StateDir = None,
     snapshots: Annotated[
         Path | None,
-        typer.Option(help="The trainer's snapshots, or one of them: the Transformer has a say too."),
+        typer.Option(
+            metavar="DIR",
+            help="A snapshot of the Transformer, which then has its say too; or the folder of the only one.",
+        ),
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="For people instead of JSON.")] = False,
     config: ConfigFile = None,
