@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream_app.commands.data import Columns, Delimiter, EventType, TsUnit, load_data
+from stream_app.commands.data import Columns, Delimiter, EventType, Items, TsUnit, load_data, with_items
 from stream_app.commands.options import ConfigFile, TimestampUnit, make_folder, parse_assignment
 from stream_app.commands.settings import load_settings
 from stream_app.errors import EXIT_FAILED, UsageError
@@ -88,6 +88,7 @@ def evaluate(
     ts_unit: TsUnit = TimestampUnit.ms,
     delimiter: Delimiter = None,
     event_type: EventType = None,
+    items: Items = None,
     config: ConfigFile = None,
     assignments: Annotated[
         list[str] | None,
@@ -106,7 +107,7 @@ def evaluate(
     make_folder("--out", out)
     if checkpoints is not None:
         make_folder("--checkpoints", checkpoints)
-    dataset = load_data(data, columns, ts_unit, delimiter, event_type)
+    dataset = with_items(load_data(data, columns, ts_unit, delimiter, event_type), items)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
