@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_app.commands.data import Columns, Delimiter, EventType, Items, TsUnit, load_data, with_items
+from stream_app.commands.model_settings import check, check_name
 from stream_app.commands.options import ConfigFile, TimestampUnit, make_folder, parse_assignment
 from stream_app.commands.settings import load_settings
 from stream_app.errors import EXIT_FAILED, UsageError
@@ -51,7 +52,12 @@ def evaluate(
     protocol: Annotated[
         ProtocolName, typer.Option("--protocol", help="Who is asked when, and what is learned.")
     ],
-    models: Annotated[str, typer.Option("--models", metavar="all|NAME,…", help="Which models.")] = "all",
+    models: Annotated[
+        str,
+        typer.Option(
+            "--models", metavar="all|NAME,…", help="Which models; `headrace settings --model list` has them."
+        ),
+    ] = "all",
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="N,…", help="Each model runs once with each.")
     ] = "0",
@@ -95,7 +101,8 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="MODEL.SETTING=VALUE",
-            help="A setting of one model, e.g. popularity.half_life=5000; may be repeated.",
+            help="A setting of one model, e.g. popularity.half_life=5000; may be repeated. "
+            "`headrace settings --model MODEL` has them.",
         ),
     ] = None,
 ) -> None:
@@ -165,16 +172,11 @@ def models_of(names: str, assignments: list[str] | None) -> ModelSettings:
     Raises:
         UsageError: no such model, or a setting that it does not have.
     """
-    from pydantic import ValidationError
-
-    from models.family.registry import MODELS, model_class
+    from models.family.registry import MODELS
 
     wanted = list(MODELS) if names == "all" else [name.strip() for name in names.split(",")]
     for name in wanted:
-        if name not in MODELS:
-            raise UsageError(
-                f"--models {name!r}: there is no such model", f"Models: all, {', '.join(MODELS)}"
-            )
+        check_name("--models", name, MODELS)
     chosen: ModelSettings = {name: {} for name in wanted}
     for assignment in assignments or ():
         path, value = parse_assignment(assignment)
@@ -186,13 +188,7 @@ def models_of(names: str, assignments: list[str] | None) -> ModelSettings:
         chosen[name][setting] = value
     for name, settings in chosen.items():
         if settings:
-            try:
-                model_class(name).Settings(**settings)
-            except ValidationError as error:
-                first = error.errors()[0]
-                raise UsageError(
-                    f"--set {name}.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-                ) from None
+            check(name, settings)
     return chosen
 
 

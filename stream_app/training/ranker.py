@@ -64,7 +64,7 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
         first = error.errors()[0]
         path = ".".join(map(str, ("models.ranker_settings", *first["loc"])))
         raise UsageError(
-            f"{path}: {first['msg']}", f"See the settings of {name} in models/family/."
+            f"{path}: {first['msg']}", f"`headrace settings --model {name}` lists what there is."
         ) from error
 
 
