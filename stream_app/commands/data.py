@@ -76,7 +76,10 @@ def load_data(
                 f"{data}: no such file, and no data set of that name",
                 f"Data sets: {', '.join(datasets.names())}; or the path of a CSV, JSONL or Parquet file.",
             )
-        return tables.read(path, mapping, delimiter=delimiter, ts_unit=ts_unit.value, event_type=event_type)
+        read = tables.read(path, mapping, delimiter=delimiter, ts_unit=ts_unit.value, event_type=event_type)
+        if tables.SECONDS in read.note:
+            typer.echo(f"{path}: {tables.SECONDS} (--ts-unit s)", err=True)
+        return read
     given = {"--map": mapping, "--delimiter": delimiter, "--type": event_type}
     for flag, value in given.items():
         if value:
