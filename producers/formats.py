@@ -23,6 +23,10 @@ UNIT_SEPARATOR = b"\x1f"
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 ID_FIELDS = ("user", "item", "event_id", "type", "scenario")
 
+NO_TIME = """
+  Every event needs its time (ts), in whose order lists are made and judged. Where a file has none and its rows are in
+  order, add a column that counts them."""
+
 Names = Mapping[str, tuple[str, ...]]
 
 
@@ -72,7 +76,8 @@ def _choose(
     if missing:
         raise TableError(
             f"{path}: no column {', '.join(missing)}; there are {', '.join(there)}",
-            "Name them with a column map such as user=userId,item=movieId,ts=timestamp",
+            "Name them with a column map such as user=userId,item=movieId,ts=timestamp"
+            + (NO_TIME if "ts" in required and "ts" not in chosen else ""),
         )
     return chosen
 
