@@ -106,7 +106,10 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Compare the models of the family: accuracy with intervals, what lists are like, time and memory."""
+    """Compare the models of the family: accuracy with intervals, what lists are like, time and memory.
+
+    docs/evaluation.md explains every column.
+    """
     _check(protocol, on, negatives, learn_validation, checkpoints)
     chosen = models_of(models, assignments)
     numbers = seeds_of(seeds)
@@ -174,7 +177,9 @@ def models_of(names: str, assignments: list[str] | None) -> ModelSettings:
     """
     from models.family.registry import MODELS
 
-    wanted = list(MODELS) if names == "all" else [name.strip() for name in names.split(",")]
+    wanted = list(MODELS) if names == "all" else [name for part in names.split(",") if (name := part.strip())]
+    if not wanted:
+        raise UsageError(f"--models {names!r}: names no model", f"Models: all, {', '.join(MODELS)}")
     for name in wanted:
         check_name("--models", name, MODELS)
     chosen: ModelSettings = {name: {} for name in wanted}

@@ -70,3 +70,9 @@ def test_a_worker_s_model_without_such_a_setting_says_where_they_are_listed() ->
     flags = ["models.ranker=lstm", "models.ranker_settings.widht=3"]
     with pytest.raises(UsageError, match="headrace settings --model lstm"):
         make_trainer(load_settings(None, None, flags), 0, "cpu")
+
+
+def test_a_comma_too_many_names_no_model() -> None:
+    assert list(models_of("popularity, ,ials,", None)) == ["popularity", "ials"]
+    with pytest.raises(UsageError, match="names no model"):
+        models_of(" ,", None)
