@@ -29,7 +29,10 @@ def backtest(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many events.")] = None,
     transformer: Annotated[
         bool,
-        typer.Option("--transformer/--no-transformer", help="Train the Transformer and re-rank with it."),
+        typer.Option(
+            "--transformer/--no-transformer",
+            help="Train the Transformer, or models.ranker in its place, and re-rank with it.",
+        ),
     ] = True,
     baselines: Annotated[
         bool,

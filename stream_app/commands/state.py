@@ -64,7 +64,7 @@ def explain(
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Say why a user's items are listed: by source, by history item, and what the policy held back."""
+    """Say why a user's items are listed: by source, by history item, what the policy held back or gives by lot."""
     with opened(state_dir, config, assignments) as (store, settings):
         from stream_app.store import state_explained
 
