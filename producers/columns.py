@@ -7,7 +7,9 @@ with a hash of its content. Never reads a file, talks to a broker or checks the 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,9 +23,14 @@ F64 = npt.NDArray[np.float64]
 ITEMS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "item_id": pl.String,
     "title": pl.String,
+    "text": pl.String,
     "categories": pl.List(pl.String),
+    "tags": pl.List(pl.String),
+    "price": pl.Float64,
+    "available": pl.Boolean,
+    "embeddings": pl.List(pl.Struct({"name": pl.String, "vector": pl.List(pl.Float64)})),
 }
-"""Columns of `Dataset.items`."""
+"""Columns of `Dataset.items`: what the `items` contract says of an item."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,10 +116,18 @@ def from_frame(
         value=value,
         ts=ts,
         event_id=event_id,
-        items=pl.DataFrame(schema=ITEMS_SCHEMA) if items is None else items,
+        items=catalogue() if items is None else items,
         scenario=scenario,
         scenarios=scenarios,
     )
+
+
+def catalogue(items: Iterable[Mapping[str, Any]] = ()) -> pl.DataFrame:
+    """A frame for `Dataset.items`, one row an item; what is not said of one is null, and it is available."""
+    rows = [
+        [item.get(name, True if name == "available" else None) for name in ITEMS_SCHEMA] for item in items
+    ]
+    return pl.DataFrame(rows, schema=ITEMS_SCHEMA, orient="row")
 
 
 def _encode(column: pl.Series) -> tuple[I32, list[str]]:

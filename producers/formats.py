@@ -23,11 +23,15 @@ UNIT_SEPARATOR = b"\x1f"
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 ID_FIELDS = ("user", "item", "event_id", "type", "scenario")
 
+NO_TIME = """
+  Every event needs its time (ts), in whose order lists are made and judged. Where a file has none and its rows are in
+  order, add a column that counts them."""
+
 Names = Mapping[str, tuple[str, ...]]
 
 
 class TableError(HeadraceError):
-    """A file can't be read as events; the message names the file, the place and the remedy."""
+    """A file can't be read; the message names the file, the place and the remedy."""
 
 
 def read_columns(
@@ -72,7 +76,8 @@ def _choose(
     if missing:
         raise TableError(
             f"{path}: no column {', '.join(missing)}; there are {', '.join(there)}",
-            "Name them with a column map such as user=userId,item=movieId,ts=timestamp",
+            "Name them with a column map such as user=userId,item=movieId,ts=timestamp"
+            + (NO_TIME if "ts" in required and "ts" not in chosen else ""),
         )
     return chosen
 
@@ -106,7 +111,7 @@ def _delimited(
 
 def _delimiter_of(path: Path) -> str:
     """The delimiter that splits the first lines into the most parts, if possible the same number in each."""
-    lines = [line for _, line in zip(range(20), _lines(path), strict=False)]
+    lines = [line for _, line in zip(range(20), lines_of(path), strict=False)]
     text = [line.decode(errors="replace") for line in lines if line.strip()]
     if not text:
         raise TableError(f"{path}: is empty")
@@ -120,7 +125,7 @@ def _delimiter_of(path: Path) -> str:
 
 def _first_odd_line(path: Path, separator: str, columns: int) -> str:
     """What is wrong with the first line that is not UTF-8 or has too many columns; empty if none is."""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines_of(path), start=1):
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
@@ -142,7 +147,7 @@ def _jsonl(
     chosen: dict[str, str] = {}
     kept: dict[str, list[str | None]] = {}
     row = 0
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(lines_of(path), start=1):
         if not line.strip():
             continue
         if row == 0:
@@ -181,7 +186,12 @@ def _plain(path: Path, line: int, field: str, column: str, value: object) -> str
     raise TableError(f"{path}: line {line}, column {column} ({field}): {shown} is not a text or an integer")
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a file, which may be compressed by gzip.
+
+    Raises:
+        TableError: it can't be read.
+    """
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
     try:
         with opener(path, "rb") as file:
@@ -191,4 +201,4 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _bytes(path: Path) -> bytes:
-    return b"".join(_lines(path))
+    return b"".join(lines_of(path))

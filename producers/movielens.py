@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from producers.columns import ITEMS_SCHEMA
+from producers.columns import catalogue
 
 LICENCE = """\
 MovieLens is copyright GroupLens Research, University of Minnesota. It may be used for research; it may not be
@@ -91,4 +91,4 @@ def _ratings(text: bytes) -> pl.DataFrame:
 
 
 def _films(rows: list[tuple[str, str, list[str]]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=ITEMS_SCHEMA, orient="row")
+    return catalogue({"item_id": item, "title": title, "categories": kinds} for item, title, kinds in rows)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as StopEvent
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -178,6 +179,20 @@ def _flags(selection: str) -> str:
     return " ".join(given) or "neither --from, --to nor --limit"
 
 
+def _upsert(item: dict[str, Any]) -> Item:
+    """A row of `Dataset.items` as the wire has it."""
+    return Item(
+        item_id=item["item_id"],
+        title=item["title"],
+        text=item["text"],
+        categories=item["categories"] or [],
+        tags=item["tags"] or [],
+        price=item["price"],
+        available=item["available"],
+        embeddings={one["name"]: one["vector"] for one in item["embeddings"] or ()},
+    )
+
+
 class _Run:
     """One session of a run: its counters, and the file that keeps its place."""
 
@@ -225,9 +240,9 @@ class _Run:
         if len(items):
             partitions = self._delivery.partitions[topic]
             encode = msgspec.json.Encoder().encode
-            for number, (item_id, title, categories) in enumerate(items.iter_rows()):
-                key = item_id.encode()
-                value = encode(Item(item_id=item_id, title=title, categories=categories or []))
+            for number, item in enumerate(items.iter_rows(named=True)):
+                key = item["item_id"].encode()
+                value = encode(_upsert(item))
                 self._delivery.send(topic, key, value, partition_of(key, partitions), number)
             outcomes = self._delivery.drain()
             refused = [o.error for o in outcomes if o.error]

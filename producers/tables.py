@@ -20,7 +20,7 @@ import polars as pl
 from producers.columns import Dataset, from_frame
 from producers.formats import TableError, read_columns
 
-__all__ = ["TableError", "TsUnit", "read"]
+__all__ = ["SECONDS", "TableError", "TsUnit", "read"]
 
 TsUnit = Literal["ms", "s", "iso"]
 
@@ -40,6 +40,8 @@ MAX_ID_BYTES = 256
 YEAR_3000_MS = 32_503_680_000_000
 YEAR_1973_MS = 94_694_400_000
 SHOWN = 5
+SECONDS = "every timestamp is before 1973: if they are seconds, say so with the unit"
+"""The part of a data set's note that is worth saying at once."""
 
 
 def read(
@@ -94,7 +96,7 @@ def read(
     latest = frame["ts"].max()
     note = "rows that share a timestamp keep the order of the file"
     if ts_unit == "ms" and isinstance(latest, int) and latest < YEAR_1973_MS:
-        note += "; every timestamp is before 1973: if they are seconds, say so with the unit"
+        note += f"; {SECONDS}"
     return from_frame(frame, name=str(path), source=str(path), note=note)
 
 

@@ -16,8 +16,9 @@ What is computed, exactly:
   logit of asymmetric MF, but for the item's bias, and so is SLIM: `terms` are the summands themselves, as shares of the
   reading's sum, in the logit's units, and as SLIM's weights, which can speak against an item. The blend takes a
   logarithm of the first, so they say the same as `loss` in order only.
-* *The policy.* The list without one of its rules: what would be among the first k if the user's own items were not
-  blocked, and what would be if everything were available.
+* *The policy.* The list without one of its rules: what would be listed if the user's own items were not blocked, what
+  would be if everything were available, and what the blend would put where the lot puts new items. Who is drawn can't
+  be said: that depends on the place in the log of the event that a list is made for.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.base import F32, F64, I32
-from models.explanation import rescored
+from models.base import F32, F64, I32, Bool
+from models.explanation import lot, rescored
 from models.explanation.histories import leave_one_out
+from models.explanation.lot import Lot
 from models.online.covisit_rows import LANES, SLIM
 from models.pipeline.candidates import Scratch
 from models.pipeline.recommender import Recommender, View
@@ -39,6 +41,8 @@ from models.state.sequences import HISTORY
 TOGETHER = "together"
 """The part of what the blend's layer makes of all features together."""
 HAD, UNAVAILABLE = "had already", "not available"
+BY_LOT, IN_LOT = "the place is given by lot", "the place is given by lot, and it may be drawn"
+THE_LOT = "the lot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,12 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Of one user's list as it would be made now; items are numbers."""
+    """Of one user's list as it would be made now; items are numbers. `lot` is None where no place is given by lot."""
 
     history: list[int]
     explained: list[Explained]
     withheld: list[Withheld] = field(default_factory=list)
+    lot: Lot | None = None
 
 
 class UnknownItemError(ValueError):
@@ -115,8 +120,10 @@ class _Explainer:
     def explain(self, item: int | None) -> Explanation:
         candidates, free = self._propose(self.view.state, blocking=True)
         proposed = len(candidates)
+        new = lot.new_items(self.view.state, self.view.fixed, self._blocked())
         _, scores = self._rescore(candidates, 0)
-        listed = self._best(candidates, scores)
+        blended = self._best(candidates, scores)
+        listed, by_lot = lot.share(self.view.state, self.view.fixed, blended, new)
         wanted = listed
         if item is not None:
             slot = int(self.view.slot_of[item]) if 0 <= item < len(self.view.slot_of) else -1
@@ -135,13 +142,20 @@ class _Explainer:
                 place=listed.index(slot) + 1 if slot in listed else None,
                 score=float(parts[0, j].sum()),
                 source=self.names[int(parts[0, j, : self.sources].argmax())],
-                proposed_by=self._proposers(slot, at[j], proposed, free),
+                proposed_by=self._proposers(slot, at[j], proposed, free)
+                + ([THE_LOT] if by_lot and new[slot] and slot not in listed else []),
                 parts=self._named(parts[0, j]),
                 causes=self._causes(slot, parts[:, j]),
             )
             for j, slot in enumerate(wanted)
         ]
-        return Explanation(self.items.tolist(), explained, self._withheld())
+        withheld = [
+            Withheld(self._number(slot), place, IN_LOT if new[slot] else BY_LOT)
+            for place, slot in enumerate(blended, 1)
+            if slot not in listed
+        ]
+        withheld += self._withheld(len(listed))
+        return Explanation(self.items.tolist(), explained, withheld, by_lot)
 
     # -- pieces ------------------------------------------------------------------------------------------------
     def _history(self, variant: int) -> I32:
@@ -228,9 +242,16 @@ class _Explainer:
         self._propose(self.view.state, blocking=True)
         return int(self.view.scratch.mark[0])
 
-    def _withheld(self) -> list[Withheld]:
-        state, mark = self.view.state, self._mark_blocked()
-        had = self.view.scratch.blocked == mark
+    def _blocked(self) -> Bool:
+        """Which slots are blocked under the present mark."""
+        blocked: Bool = self.view.scratch.blocked == self.view.scratch.mark[0]
+        return blocked
+
+    def _withheld(self, places: int) -> list[Withheld]:
+        """What would be at one of the first places."""
+        state = self.view.state
+        self._mark_blocked()
+        had = self._blocked()
         all_there = state.items.available.copy()
         all_there[state.items.number >= 0] = 1
         everything = state._replace(items=state.items._replace(available=all_there))
@@ -241,7 +262,7 @@ class _Explainer:
                 (UNAVAILABLE, everything, True, missing),
                 (HAD, state, False, had),
             )
-            for place, slot in enumerate(self._best_of(learned, blocking=blocking), 1)
+            for place, slot in enumerate(self._best_of(learned, blocking=blocking)[:places], 1)
             if held[slot]
         ]
 

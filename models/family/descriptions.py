@@ -53,6 +53,15 @@ def tokens_of(
     return tuple((words[: max(MAX_TOKENS - len(marked), 0)] + marked)[:MAX_TOKENS])
 
 
+def embedding_of(given: Sequence[float]) -> F32 | None:
+    """A ready-made embedding as float32 [d]; None where it is too long or not finite."""
+    if len(given) > MAX_NUMBERS:
+        return None
+    with np.errstate(over="ignore"):
+        vector = np.array(given, np.float32)
+    return vector if np.isfinite(vector).all() else None
+
+
 def content_of(item_ids: Sequence[str], known: Mapping[str, Description]) -> Content | None:
     """The descriptions of these items as a model takes them, a row an item; None where nothing is said of any.
 

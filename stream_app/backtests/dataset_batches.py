@@ -46,6 +46,9 @@ class DatasetBatches:
         self._key = partition_key(settings.topics.events[0], PARTITION)
         self.most = max(1, settings.models.max_cached_users // 2)
         """Rows that may be read at once, so that there is room for all of their users."""
+        items = dataset.items
+        for item_id in items.filter(~items["available"])["item_id"].to_list():
+            recommender.catalogue.set_item(item_id, available=False)
 
     def spans(self, start: int, stop: int) -> Iterator[tuple[int, int, int | None]]:
         """Runs of rows without an erase: (first, after the last, the user to erase then or None)."""

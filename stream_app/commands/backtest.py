@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_app.commands.data import Columns, Data, Delimiter, EventType, TsUnit, load_data
+from stream_app.commands.data import Columns, Data, Delimiter, EventType, Items, TsUnit, load_data, with_items
 from stream_app.commands.options import Assignments, ConfigFile, TimestampUnit, make_folder, parse_duration_ms
 from stream_app.commands.settings import load_settings
 
@@ -29,7 +29,10 @@ def backtest(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many events.")] = None,
     transformer: Annotated[
         bool,
-        typer.Option("--transformer/--no-transformer", help="Train the Transformer and re-rank with it."),
+        typer.Option(
+            "--transformer/--no-transformer",
+            help="Train the Transformer, or models.ranker in its place, and re-rank with it.",
+        ),
     ] = True,
     baselines: Annotated[
         bool,
@@ -47,6 +50,7 @@ def backtest(
     ts_unit: TsUnit = TimestampUnit.ms,
     delimiter: Delimiter = None,
     event_type: EventType = None,
+    items: Items = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
@@ -54,7 +58,7 @@ def backtest(
     window_ms = None if window is None else parse_duration_ms("--window", window)
     settings = load_settings(config, None, assignments, {"seed": seed})
     make_folder("--out", out)
-    dataset = load_data(data, columns, ts_unit, delimiter, event_type)
+    dataset = with_items(load_data(data, columns, ts_unit, delimiter, event_type), items)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from stream_app.commands.model_settings import describe
 from stream_app.commands.options import Assignments, Broker, ConfigFile
 from stream_app.commands.settings import as_toml, collect, leaves, load_settings, origin, read_config
 
@@ -65,11 +66,22 @@ def watch(
 
 def show_settings(
     changed: Annotated[bool, typer.Option("--changed", help="Only what differs from the defaults.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME|list",
+            help="Instead: the settings of a model, for `evaluate --set NAME.…` and models.ranker_settings.",
+        ),
+    ] = None,
     config: ConfigFile = None,
     broker: Broker = None,
     assignments: Assignments = None,
 ) -> None:
     """Print the effective settings, where each comes from and what it means."""
+    if model is not None:
+        typer.echo("\n".join(describe(model)))
+        return
     settings = load_settings(config, broker, assignments)
     overrides, toml = collect(broker, assignments), read_config()
     rows = [

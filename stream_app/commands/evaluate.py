@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream_app.commands.data import Columns, Delimiter, EventType, TsUnit, load_data
+from stream_app.commands.data import Columns, Delimiter, EventType, Items, TsUnit, load_data, with_items
+from stream_app.commands.model_settings import check, check_name
 from stream_app.commands.options import ConfigFile, TimestampUnit, make_folder, parse_assignment
 from stream_app.commands.settings import load_settings
 from stream_app.errors import EXIT_FAILED, UsageError
@@ -51,7 +52,12 @@ def evaluate(
     protocol: Annotated[
         ProtocolName, typer.Option("--protocol", help="Who is asked when, and what is learned.")
     ],
-    models: Annotated[str, typer.Option("--models", metavar="all|NAME,…", help="Which models.")] = "all",
+    models: Annotated[
+        str,
+        typer.Option(
+            "--models", metavar="all|NAME,…", help="Which models; `headrace settings --model list` has them."
+        ),
+    ] = "all",
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="N,…", help="Each model runs once with each.")
     ] = "0",
@@ -88,17 +94,22 @@ def evaluate(
     ts_unit: TsUnit = TimestampUnit.ms,
     delimiter: Delimiter = None,
     event_type: EventType = None,
+    items: Items = None,
     config: ConfigFile = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="MODEL.SETTING=VALUE",
-            help="A setting of one model, e.g. popularity.half_life=5000; may be repeated.",
+            help="A setting of one model, e.g. popularity.half_life=5000; may be repeated. "
+            "`headrace settings --model MODEL` has them.",
         ),
     ] = None,
 ) -> None:
-    """Compare the models of the family: accuracy with intervals, what lists are like, time and memory."""
+    """Compare the models of the family: accuracy with intervals, what lists are like, time and memory.
+
+    docs/evaluation.md explains every column.
+    """
     _check(protocol, on, negatives, learn_validation, checkpoints)
     chosen = models_of(models, assignments)
     numbers = seeds_of(seeds)
@@ -106,7 +117,7 @@ def evaluate(
     make_folder("--out", out)
     if checkpoints is not None:
         make_folder("--checkpoints", checkpoints)
-    dataset = load_data(data, columns, ts_unit, delimiter, event_type)
+    dataset = with_items(load_data(data, columns, ts_unit, delimiter, event_type), items)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -164,16 +175,13 @@ def models_of(names: str, assignments: list[str] | None) -> ModelSettings:
     Raises:
         UsageError: no such model, or a setting that it does not have.
     """
-    from pydantic import ValidationError
+    from models.family.registry import MODELS
 
-    from models.family.registry import MODELS, model_class
-
-    wanted = list(MODELS) if names == "all" else [name.strip() for name in names.split(",")]
+    wanted = list(MODELS) if names == "all" else [name for part in names.split(",") if (name := part.strip())]
+    if not wanted:
+        raise UsageError(f"--models {names!r}: names no model", f"Models: all, {', '.join(MODELS)}")
     for name in wanted:
-        if name not in MODELS:
-            raise UsageError(
-                f"--models {name!r}: there is no such model", f"Models: all, {', '.join(MODELS)}"
-            )
+        check_name("--models", name, MODELS)
     chosen: ModelSettings = {name: {} for name in wanted}
     for assignment in assignments or ():
         path, value = parse_assignment(assignment)
@@ -185,13 +193,7 @@ def models_of(names: str, assignments: list[str] | None) -> ModelSettings:
         chosen[name][setting] = value
     for name, settings in chosen.items():
         if settings:
-            try:
-                model_class(name).Settings(**settings)
-            except ValidationError as error:
-                first = error.errors()[0]
-                raise UsageError(
-                    f"--set {name}.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-                ) from None
+            check(name, settings)
     return chosen
 
 

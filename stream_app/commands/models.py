@@ -1,4 +1,4 @@
-"""`headrace models`: which snapshots of the Transformer there are, taking one back, making a smaller or a new one.
+"""`headrace models`: which snapshots of the re-ranker there are, taking one back, making a smaller or a new one.
 
 In: flags. Out: a table, the pointer that was written, or a new snapshot's version and size. The work is done in
 `stream_app.training.registry`, `stream_app.training.compressed` and `stream_app.training.sharded`.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stream_app.training.compressed import Made
 
 Snapshots = Annotated[
-    Path | None, typer.Option("--snapshots", metavar="DIR", help="Folder of the Transformer's snapshots.")
+    Path | None, typer.Option("--snapshots", metavar="DIR", help="Folder of the trainer's snapshots.")
 ]
 
 
@@ -36,7 +36,7 @@ class Form(StrEnum):
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Snapshots of the Transformer: list, roll back, unpin, compress, distil, train.",
+    help="Snapshots of what re-ranks: list, roll back, unpin; of the Transformer alone: compress, distil, train.",
 )
 
 
@@ -115,7 +115,7 @@ def compress(
     broker: Broker = None,
     assignments: Assignments = None,
 ) -> None:
-    """Write a snapshot's weights in fewer bytes, as a new version beside it; announce it where --broker is given."""
+    """Write a Transformer's weights in fewer bytes, as a new version; announce it where --broker is given."""
     settings = load_settings(config, broker, assignments, {"trainer.snapshots": snapshots})
     from stream_app.training.compressed import compress_version
 
@@ -141,7 +141,7 @@ def distil(
     broker: Broker = None,
     assignments: Assignments = None,
 ) -> None:
-    """Teach a smaller model with a snapshot and the trainer's history, as a new version; announce it with --broker."""
+    """Teach a smaller Transformer with a snapshot and the trainer's history; announce it with --broker."""
     paths = {"trainer.snapshots": snapshots, "trainer.state_dir": state_dir}
     settings = load_settings(config, broker, assignments, paths)
     from stream_app.training.compressed import distil_version

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_app.commands.data import Columns, Data, Delimiter, EventType, TsUnit, load_data
+from stream_app.commands.data import Columns, Data, Delimiter, EventType, Items, TsUnit, load_data, with_items
 from stream_app.commands.options import (
     Assignments,
     Broker,
@@ -69,6 +69,7 @@ def replay(
     ts_unit: TsUnit = TimestampUnit.ms,
     delimiter: Delimiter = None,
     event_type: EventType = None,
+    items: Items = None,
     config: ConfigFile = None,
     broker: Broker = None,
     assignments: Assignments = None,
@@ -81,7 +82,7 @@ def replay(
     from_ms = None if start is None else parse_time_ms("--from", start)
     to_ms = None if end is None else parse_time_ms("--to", end)
     settings = load_settings(config, broker, assignments)
-    dataset = load_data(data, columns, ts_unit, delimiter, event_type)
+    dataset = with_items(load_data(data, columns, ts_unit, delimiter, event_type), items)
     from producers.replay import replay as send
 
     with stop_on_signal() as stop, progress_bar(data) as on_progress:

@@ -22,7 +22,7 @@ from stream_app.commands.options import (
 from stream_app.commands.settings import collect, load_settings
 
 Snapshots = Annotated[
-    Path | None, typer.Option("--snapshots", metavar="DIR", help="Folder of the Transformer's snapshots.")
+    Path | None, typer.Option("--snapshots", metavar="DIR", help="Folder of the trainer's snapshots.")
 ]
 Map = Annotated[
     str | None,
@@ -96,7 +96,7 @@ def trainer(
     broker: Broker = None,
     assignments: Assignments = None,
 ) -> None:
-    """Run the trainer: refresh the Transformer as events come in; a snapshot goes live if it is no worse."""
+    """Run the trainer: refresh what re-ranks (models.ranker) as events come in; a snapshot goes live if no worse."""
     flags = {
         "trainer.state_dir": state_dir,
         "trainer.snapshots": snapshots,

@@ -55,13 +55,16 @@ def explain(
     state_dir: StateDir = None,
     snapshots: Annotated[
         Path | None,
-        typer.Option(help="The trainer's snapshots, or one of them: the Transformer has a say too."),
+        typer.Option(
+            metavar="DIR",
+            help="A snapshot of the Transformer, which then has its say too; or the folder of the only one.",
+        ),
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="For people instead of JSON.")] = False,
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Say why a user's items are listed: by source, by history item, and what the policy held back."""
+    """Say why a user's items are listed: by source, by history item, what the policy held back or gives by lot."""
     with opened(state_dir, config, assignments) as (store, settings):
         from stream_app.store import state_explained
 

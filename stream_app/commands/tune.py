@@ -42,7 +42,8 @@ def tune(
     transformer: Annotated[
         bool,
         typer.Option(
-            "--transformer/--no-transformer", help="Train the Transformer, and search its settings too."
+            "--transformer/--no-transformer",
+            help="Train the Transformer, or models.ranker in its place; of the Transformer, search the settings too.",
         ),
     ] = True,
     seed: Annotated[int | None, typer.Option(help="Of the proposals and of every run.")] = None,

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+LOOK_S = 0.5
+"""How often a wait is left for a look at signals."""
 RESET_PEAK = "5"
 """What Linux takes in `clear_refs` for "the highest memory so far is the memory of now" (proc(5))."""
 
@@ -44,6 +46,9 @@ def call(function: Callable[..., Any], *args: Any, on_progress: Tell | None = No
     theirs.close()
     try:
         while True:
+            # polars, once imported, lets a blocking read go on over an interrupt (SA_RESTART): it would never be seen
+            while not ours.poll(LOOK_S):
+                pass
             try:
                 kind, value = ours.recv()
             except EOFError:

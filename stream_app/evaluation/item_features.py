@@ -11,8 +11,9 @@ import numpy as np
 
 from models.base import F64
 from models.family.contract import Content
-from models.family.descriptions import Description, content_of, tokens_of
+from models.family.descriptions import Description, content_of, embedding_of, tokens_of
 from producers.columns import Dataset
+from stream_app.batch.catalogue_feed import MAX_CATEGORIES, MAX_TITLE
 
 
 def category_features(dataset: Dataset) -> F64 | None:
@@ -31,9 +32,17 @@ def category_features(dataset: Dataset) -> F64 | None:
 
 
 def descriptions(dataset: Dataset) -> dict[str, Description]:
-    """What the data set says of its items: titles and categories."""
-    rows = dataset.items.select("item_id", "title", "categories").iter_rows()
-    return {item_id: Description(tokens_of(title, categories=kinds or ())) for item_id, title, kinds in rows}
+    """What the data set says of its items, as the trainer would take it from the `items` topic."""
+    known: dict[str, Description] = {}
+    for item in dataset.items.iter_rows(named=True):
+        kinds = (item["categories"] or ())[:MAX_CATEGORIES]
+        title = (item["title"] or "")[:MAX_TITLE]
+        given = {one["name"]: embedding_of(one["vector"]) for one in item["embeddings"] or ()}
+        known[item["item_id"]] = Description(
+            tokens_of(title, item["text"], kinds, item["tags"] or (), item["price"]),
+            {name: vector for name, vector in given.items() if vector is not None},
+        )
+    return known
 
 
 def content(dataset: Dataset, codes: Sequence[int]) -> Content | None:

@@ -1,8 +1,9 @@
 """Why a user of a stopped worker's state would be shown what they would be shown (`models.explanation`).
 
-In: an open `StateStore`, the worker's settings, a user, snapshots of the Transformer where it is to have its say. Out:
+In: an open `StateStore`, the worker's settings, a user, a snapshot of the Transformer where it is to have its say. Out:
 plain values for JSON, and the same for people. Never writes. The list is made anew from the state: beside the last
-published one it can differ by what the `items` topic says of availability, and by the snapshot.
+published one it can differ by what the `items` topic says of items, by the snapshot, and by who is drawn where places
+are given by lot. Which snapshot is live, a pointer on the `models` topic says, which is not read here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CAUSES = 5
 
 
 class NothingToExplainError(HeadraceError):
-    """The item is unknown to the state, or there is no usable snapshot."""
+    """The item is unknown to the state, or there is no usable snapshot, or more than one."""
 
 
 def explain_user(
@@ -37,7 +38,7 @@ def explain_user(
 
     Raises:
         UnknownUserError: no partition holds the user.
-        NothingToExplainError: the state has no such item, or the folder no readable snapshot.
+        NothingToExplainError: the state has no such item, or the folder not one readable snapshot of the Transformer.
         StateError: the state was made with other settings.
     """
     if store.identity is not None:
@@ -47,7 +48,7 @@ def explain_user(
     slot = _admit(store, recommender, user_id)
     version = None
     if snapshots is not None:
-        version = _set_snapshot(recommender, snapshots)
+        version = _set_snapshot(recommender, settings, snapshots)
     catalogue = recommender.catalogue
     number = None if item_id is None else catalogue.number(item_id)
     try:
@@ -63,16 +64,20 @@ def explain_user(
 
     return {
         "user_id": user_id,
-        "transformer": version,
+        "ranker": settings.models.ranker,
+        "snapshot": version,
         "history": [name(item) for item in found.history],
         "items": [_told(one, name) for one in found.explained],
         "withheld": [{"item_id": name(w.item), "place": w.place, "reason": w.reason} for w in found.withheld],
+        "by_lot": None
+        if found.lot is None
+        else {"places": [found.lot.first, found.lot.last], "among": found.lot.among},
     }
 
 
 def readable(found: dict[str, Any]) -> str:
     """`explain_user`'s answer as lines for people."""
-    lines = [f"user {found['user_id']}, Transformer {found['transformer'] or 'left out'}"]
+    lines = [f"user {found['user_id']}, {found['ranker']} {found['snapshot'] or 'left out'}"]
     for item in found["items"]:
         place = f"{item['place']}." if item["place"] else "not listed:"
         by = ", ".join(item["proposed_by"]) or "nobody"
@@ -80,11 +85,21 @@ def readable(found: dict[str, Any]) -> str:
         parts = sorted(item["parts"].items(), key=lambda part: -abs(part[1]))[:CAUSES]
         lines.append("   sources: " + ", ".join(f"{name} {value:+.3f}" for name, value in parts))
         lines += [f"   without {cause['item_id']}: {-cause['loss']:+.3f}" for cause in item["causes"]]
+    if found["by_lot"]:
+        first, last = found["by_lot"]["places"]
+        lines.append(
+            f"{_places(first, last)}: by lot among {found['by_lot']['among']:,} new items and those that `items`"
+            " announces; drawn for each list anew, by the place of its event in the log"
+        )
     lines += [
         f"withheld: {item['item_id']}, which would be at {item['place']} ({item['reason']})"
         for item in found["withheld"]
     ]
     return "\n".join(lines)
+
+
+def _places(first: int, last: int) -> str:
+    return f"place {first}" if first == last else f"places {first}–{last}"
 
 
 def _told(one: Explained, name: Any) -> dict[str, Any]:
@@ -120,24 +135,37 @@ def _admit(store: StateStore, recommender: Recommender, user_id: str) -> int:
     )
 
 
-def _set_snapshot(recommender: Recommender, folder: Path) -> str:
-    """Score with this snapshot, or with the newest one in this folder; its version."""
-    from models.family.snapshot import of_family
+def _set_snapshot(recommender: Recommender, settings: Settings, folder: Path) -> str:
+    """Score with this snapshot, or with the only one in this folder; its version."""
     from models.sequence.reranker import Reranker
     from models.sequence.snapshot import SnapshotError, read
+    from stream_app.training.ranker import TRANSFORMER, name_in
 
     versions = versions_on_disk(folder)
-    chosen = folder / versions[-1] if versions else folder
-    if of_family(chosen):
+    if len(versions) > 1:
         raise NothingToExplainError(
-            f"{chosen} is a snapshot of another model than the Transformer",
-            "Its say can't be told apart yet: leave --snapshots away, and the other sources are explained.",
+            f"{folder} holds {len(versions)} snapshots, and the state does not say which is live: "
+            + ", ".join(versions),
+            f"Name one, such as --snapshots {folder / versions[-1]}; `headrace models list` marks the live one.",
+        )
+    chosen = folder / versions[0] if versions else folder
+    name, wanted = name_in(chosen), settings.models.ranker
+    if name != TRANSFORMER:
+        raise NothingToExplainError(
+            f"{chosen} is a snapshot of {name}, and only the Transformer's say can be told apart",
+            "Leave --snapshots away, and the other sources are explained.",
         )
     try:
-        reranker = Reranker(read(chosen), "cpu", cached_users=0)
+        snapshot = read(chosen)
     except SnapshotError as error:
         raise NothingToExplainError(
             str(error), "Give --snapshots the trainer's folder of snapshots, or one of those in it."
         ) from error
+    if wanted != TRANSFORMER:
+        raise NothingToExplainError(
+            f"{chosen} is a snapshot of the Transformer, but models.ranker is {wanted}",
+            "Leave --snapshots away, or give the settings that the worker has.",
+        )
+    reranker = Reranker(snapshot, "cpu", cached_users=0)
     recommender.set_reranker(reranker)
     return reranker.version

@@ -8,10 +8,8 @@ offset: the topic is compacted, and is read from its beginning each time.
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
-from models.base import F32
-from models.family.descriptions import MAX_NUMBERS, Description, tokens_of
+from models.family.descriptions import Description, embedding_of, tokens_of
 from stream_app.batch.catalogue_feed import read_item
 from stream_app.batch.refusals import Record, RecordError
 from stream_app.brokers.topic_reader import open_reader
@@ -57,16 +55,7 @@ def take(known: dict[str, Description], record: Record, limit: int) -> None:
     given = told.embeddings or {}
     known[item_id] = Description(
         tokens_of(item.title, told.text, item.categories, told.tags or (), told.price),
-        {name: vector for name in given if (vector := _vector(given[name])) is not None},
+        {name: vector for name in given if (vector := embedding_of(given[name])) is not None},
     )
     if len(known) > limit:
         del known[next(iter(known))]
-
-
-def _vector(given: list[float]) -> F32 | None:
-    """An embedding as float32; None where it is too long or not finite."""
-    if len(given) > MAX_NUMBERS:
-        return None
-    with np.errstate(over="ignore"):
-        vector = np.array(given, np.float32)
-    return vector if np.isfinite(vector).all() else None

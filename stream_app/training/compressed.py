@@ -24,6 +24,7 @@ from stream_app.errors import HeadraceError, UsageError
 from stream_app.settings import Settings
 from stream_app.training.model_versions import versions_on_disk
 from stream_app.training.new_version import Write, check_registry, put
+from stream_app.training.ranker import TRANSFORMER, name_in
 
 
 class CompressionError(HeadraceError):
@@ -43,7 +44,7 @@ def compress_version(settings: Settings, version: str, form: Form, share: float,
     """Compress `version` of the snapshots folder.
 
     Raises:
-        CompressionError: there is no such version, or it is damaged or compressed already.
+        CompressionError: there is no such version, or it is of another model, damaged or compressed already.
     """
     whole = _uncompressed(settings, version)
     return _put(
@@ -62,7 +63,7 @@ def distil_version(
         share: the teacher's part of the loss.
 
     Raises:
-        CompressionError: there is no such version or no history, or one of them is damaged.
+        CompressionError: there is no such version or no history, one of them is damaged, or it is of another model.
         UsageError: a width that can't be.
     """
     whole = _uncompressed(settings, version)
@@ -118,6 +119,12 @@ def _uncompressed(settings: Settings, version: str) -> Snapshot:
     if version not in there:
         raise CompressionError(
             f"snapshot {version} is not in {folder}", f"Versions there are: {', '.join(there) or 'none'}."
+        )
+    name = name_in(folder / version)
+    if name != TRANSFORMER:
+        raise CompressionError(
+            f"snapshot {version} is of {name}; only the Transformer can be compressed or distilled",
+            "Take a version that was trained with models.ranker=transformer.",
         )
     try:
         whole = read(folder / version)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
 from pydantic import ValidationError
 
 from models.family import snapshot as family
@@ -30,6 +31,10 @@ TRANSFORMER = "transformer"
 
 AnyTrainer: TypeAlias = "Trainer | FamilyTrainer"
 AnyReranker: TypeAlias = "Reranker | FamilyReranker"
+
+
+class _Named(msgspec.Struct):
+    family: str
 
 
 def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
@@ -59,7 +64,7 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
         first = error.errors()[0]
         path = ".".join(map(str, ("models.ranker_settings", *first["loc"])))
         raise UsageError(
-            f"{path}: {first['msg']}", f"See the settings of {name} in models/family/."
+            f"{path}: {first['msg']}", f"`headrace settings --model {name}` lists what there is."
         ) from error
 
 
@@ -68,6 +73,16 @@ def write(folder: Path, trainer: AnyTrainer, version: str, cut: Mapping[str, int
     if isinstance(trainer, Trainer):
         return snapshot.write(folder, trainer, version=version, cut=cut)
     return trainer.write(folder, version, cut)
+
+
+def name_in(folder: Path) -> str:
+    """Which model the snapshot in `folder` is of, by its manifest; the Transformer where that names none."""
+    if not family.of_family(folder):
+        return TRANSFORMER
+    try:
+        return msgspec.json.decode((folder / snapshot.MANIFEST).read_bytes(), type=_Named).family
+    except (OSError, msgspec.MsgspecError):
+        return "a model of the family"
 
 
 def read(settings: Settings, folder: Path, sha256: str | None, device: str | torch.device) -> AnyReranker:

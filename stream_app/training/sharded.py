@@ -39,6 +39,7 @@ from stream_app.errors import UsageError
 from stream_app.settings import EventSettings, Settings
 from stream_app.training.event_feed import name_of
 from stream_app.training.new_version import check_registry, put
+from stream_app.training.ranker import TRANSFORMER
 from stream_app.training.shadow import Events, events_of
 from stream_app.training.trainer import pick_device
 
@@ -76,9 +77,16 @@ def train_sharded(settings: Settings, tokens_per_event: float, curve: Path | Non
     """Read, train, write, announce; None in all processes but the first.
 
     Raises:
-        UsageError: the topics hold nothing to learn from, or there are fewer GPUs than processes.
+        UsageError: another model is asked for, the topics hold nothing to learn from, or there are fewer GPUs than
+            processes.
         HeadraceError: no broker, a missing topic, CUDA asked for but absent, a folder that can't be written to.
     """
+    ranker = settings.models.ranker
+    if ranker != TRANSFORMER:
+        raise UsageError(
+            f"models.ranker is {ranker}, and only the Transformer can be trained here",
+            f"Let `headrace trainer` train {ranker}, or leave out models.ranker.",
+        )
     if not settings.models.transformer.enabled:
         raise UsageError(
             "models.transformer.enabled is false, so there is nothing to train", "Set it to true."

@@ -102,10 +102,12 @@ def dimensions(
     """What is searched from these settings, which lie within the bounds.
 
     Args:
-        transformer: whether what belongs to the Transformer is searched too.
+        transformer: whether what belongs to the Transformer is searched too, where that is what re-ranks: a model of
+            the family in its place has settings of its own, and knows itself how long it learns.
         fixed: dotted paths that are to stay as they are.
     """
-    wanted = CHEAP + (TRANSFORMER if transformer else ())
+    trained = transformer and settings.models.ranker == "transformer"
+    wanted = CHEAP + (TRANSFORMER if trained else ())
     return [d.around(d.value(settings)) for d in wanted if d.path not in fixed and _is_there(d, settings)]
 
 

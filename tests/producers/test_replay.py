@@ -18,7 +18,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from producers import replay as module
 from producers import resume
-from producers.columns import ITEMS_SCHEMA, Dataset, from_frame
+from producers.columns import Dataset, catalogue, from_frame
 from producers.delivery import partition_of
 from producers.replay import Progress, Summary, replay, select
 from producers.resume import true_ends
@@ -27,6 +27,10 @@ from stream_app.events import Event, Item
 from stream_app.settings import BrokerSettings, TopicSettings
 
 PARTITIONS = 4
+
+
+TOLD = {"text": "Nought", "tags": ["round"], "price": 0.1, "available": False}
+VECTORS = {"e": [0.1, -2.0]}
 
 
 def dataset(n: int = 1000, **columns: list[object]) -> Dataset:
@@ -38,10 +42,13 @@ def dataset(n: int = 1000, **columns: list[object]) -> Dataset:
         "ts": [1_000_000 + 1000 * i for i in range(n)],
         "value": [float(i % 5 + 1) if i % 3 == 0 else None for i in range(n)],
     }
-    items = pl.DataFrame(
-        [("i0", "Zero", ["Drama"]), ("i1", "Naïve", []), ("i2", None, None)],
-        schema=ITEMS_SCHEMA,
-        orient="row",
+    items = catalogue(
+        [
+            {"item_id": "i0", "title": "Zero", "categories": ["Drama"], **TOLD}
+            | {"embeddings": [{"name": name, "vector": vector} for name, vector in VECTORS.items()]},
+            {"item_id": "i1", "title": "Naïve", "categories": []},
+            {"item_id": "i2"},
+        ]
     )
     return from_frame(pl.DataFrame(base | columns, strict=False), name="t", source="t", items=items)
 
@@ -128,6 +135,9 @@ def test_titles_and_genres_go_to_items(log: Log, tmp_path: Path) -> None:
         ("i1", "i1", "Naïve", []),
         ("i2", "i2", None, []),
     ]
+    assert {name: getattr(films[0][1], name) for name in TOLD} == TOLD
+    assert [item.embeddings for _, item in films] == [VECTORS, {}, {}]
+    assert [item.available for _, item in films] == [False, True, True]
 
 
 def test_an_erase_is_written_without_an_item(log: Log, tmp_path: Path) -> None:

@@ -111,6 +111,30 @@ def test_times_are_read_in_the_given_unit(tmp_path: Path, unit: str, text: str, 
     assert read(path, ts_unit=unit).ts.tolist() == [ms]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "user_id,item_id\nu,i\n"),
+        ("a.jsonl", '{"user_id": "u", "item_id": "i"}\n'),
+        ("b.csv", "u,i,5\n"),
+    ],
+)
+def test_a_file_without_times_is_told_why_they_are_needed_and_what_to_do(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    columns = {"user": "0", "item": "1"} if name == "b.csv" else {}
+    with pytest.raises(
+        TableError, match=r"no column ts .*\n(.*\n)*.*needs its time.*\n.*add a column that counts"
+    ):
+        read(written(tmp_path, name, text), columns)
+
+
+def test_a_file_with_times_but_no_items_is_not_told_of_times(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="no column item_id") as caught:
+        read(written(tmp_path, "a.csv", "user_id,ts\nu,1\n"))
+    assert "needs its time" not in str(caught.value)
+
+
 def test_parquet_times_need_no_unit(tmp_path: Path) -> None:
     when = datetime(2001, 1, 1, tzinfo=UTC)
     path = tmp_path / "a.parquet"

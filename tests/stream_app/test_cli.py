@@ -251,12 +251,18 @@ class TestRun:
             "models list",
             "models rollback",
             "models unpin",
+            "models compress",
+            "models distil",
+            "models train",
             "backtest",
+            "evaluate",
+            "tune",
+            "settings",
             "watch",
             "recommend",
             "demo",
         ]
-        commands += [f"state {name}" for name in ("show", "dump", "offsets", "export", "import")]
+        commands += [f"state {name}" for name in ("show", "explain", "dump", "offsets", "export", "import")]
         for command in commands:
             assert cli.run([*command.split(), "--help"]) == EXIT_OK, command
             assert "--help" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import polars as pl
 
 from models.pipeline.recommender import Recommender
 from models.vocabulary import kind_of
-from producers.columns import from_frame
+from producers.columns import catalogue, from_frame
 from stream_app.backtests.backtest import Backtest
 from stream_app.backtests.dataset_batches import DatasetBatches
 from stream_app.batch.pipeline import Pipeline
@@ -46,6 +46,19 @@ def test_each_row_has_its_kind_and_what_its_type_teaches() -> None:
     assert actions.scenarios[batch.action].tolist() == [0, 1, 2, 0, 1]
     assert batch.weight.tolist() == made.weights(0, 5).tolist() == [1.0, -1.0, 1.0, 1.0, 1.0]
     assert np.array_equal(actions.weights[batch.action], batch.weight)
+
+
+def test_an_item_that_the_catalogue_says_is_not_available_may_not_be_shown() -> None:
+    frame = pl.DataFrame({"user": ["u", "v"], "item": ["a", "b"], "type": ["click", "click"], "ts": [1, 2]})
+    items = catalogue([{"item_id": "a", "available": False}, {"item_id": "b"}, {"item_id": "never"}])
+    settings = load()
+    made = DatasetBatches(
+        from_frame(frame, name="x", source="x", items=items), settings, Recommender(settings.models)
+    )
+    made.read(0, 2)
+    known = made.recommender.catalogue
+    assert known.unavailable == {"a"}
+    assert known.columns.available[known.slot_of[[known.number("a"), known.number("b")]]].tolist() == [0, 1]
 
 
 def stream(n: int = 600) -> pl.DataFrame:

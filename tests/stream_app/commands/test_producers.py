@@ -36,3 +36,14 @@ def test_records_of_the_largest_size_are_taken(where: list[str], capsys: pytest.
     flags = ["--users", "5", "--items", "5", "--events", "60", "--broken", "0.5", "--largest"]
     assert cli.run(["simulate", *flags, *where]) == EXIT_OK
     assert "acknowledged 60 of 60 records" in capsys.readouterr().out
+
+
+def test_a_catalogue_of_ones_own_goes_to_the_items_topic(
+    where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "events.csv").write_text("user_id,item_id,ts\nu,a,1\nu,b,2\n")
+    (tmp_path / "items.csv").write_text("item_id,title,categories\na,A,Drama|War\nc,C,\n")
+    assert cli.run(["replay", "events.csv", "--items", "items.csv", *where]) == EXIT_OK
+    told = capsys.readouterr()
+    assert "acknowledged 2 catalogue records" in told.out
+    assert "items.csv: 2 items, 1 of the 2 with events" in told.err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import psutil
 import pytest
 
 from models.durable import write_durably
+from stream_app.errors import EXIT_INTERRUPTED
 from stream_app.evaluation.apart import ApartError, call, forget_peak, memory_mb
 
 
@@ -99,3 +102,27 @@ def test_it_does_not_outlive_the_process_that_waits_for_it(tmp_path: Path) -> No
     waiting.kill()
     waiting.join()
     until(lambda: gone(pid))
+
+
+def waits(path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
+    importlib.import_module("polars")
+    try:
+        call(stays, path)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def test_an_interrupt_ends_the_wait_where_polars_is_imported(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    waiting = multiprocessing.get_context("spawn").Process(target=waits, args=(path,))
+    waiting.start()
+    try:
+        until(path.exists)
+        assert waiting.pid is not None
+        os.kill(waiting.pid, signal.SIGINT)
+        waiting.join(30.0)
+        assert waiting.exitcode == EXIT_INTERRUPTED
+    finally:
+        waiting.kill()
+    until(lambda: gone(int(path.read_text())))

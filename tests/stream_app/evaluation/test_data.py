@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
 
-from producers.columns import ITEMS_SCHEMA, Dataset, from_frame
+from models.family.descriptions import Description
+from producers.columns import Dataset, catalogue, from_frame
 from stream_app.evaluation.data import stream
+from stream_app.evaluation.item_features import descriptions
+from stream_app.events import Item
 from stream_app.settings import EventSettings
+from stream_app.training.catalogue_reader import take
+from tests.records import Read
 
 ROWS = [
     ("u1", "i1", "rating", 9.0, "a"),
@@ -30,8 +36,13 @@ def dataset(**options: Any) -> Dataset:
 
 
 def films() -> pl.DataFrame:
-    rows = [("i1", "The Third Man (1949)", ["Film-Noir"]), ("i2", None, None), ("i9", "Unseen", ["Drama"])]
-    return pl.DataFrame(rows, schema=ITEMS_SCHEMA, orient="row")
+    return catalogue(
+        [
+            {"item_id": "i1", "title": "The Third Man (1949)", "categories": ["Film-Noir"]},
+            {"item_id": "i2"},
+            {"item_id": "i9", "title": "Unseen", "categories": ["Drama"]},
+        ]
+    )
 
 
 @pytest.fixture
@@ -75,3 +86,26 @@ def test_without_categories_an_item_is_described_by_who_had_it(settings: EventSe
     assert got.content is None
     assert got.described_by == "the items' users"
     np.testing.assert_array_equal(got.vectors[0], got.vectors[1])  # both were had by the same two users
+
+
+def test_items_are_described_as_the_trainer_would_take_them_from_their_topic() -> None:
+    upsert = Item(
+        item_id="i1",
+        title="Up " * 100,
+        text="A house flies",
+        categories=["Drama"],
+        tags=["kept"],
+        price=9.5,
+        embeddings={"e": [0.1, 2.0], "too large": [1e300]},
+    )
+    live: dict[str, Description] = {}
+    take(live, Read(msgspec.json.encode(upsert), key=b"i1"), limit=10)
+    vectors = [{"name": name, "vector": vector} for name, vector in upsert.embeddings.items()]
+    items = catalogue([{**msgspec.structs.asdict(upsert), "embeddings": vectors}])
+    found = descriptions(dataset(items=items))
+    assert found["i1"].tokens == live["i1"].tokens
+    assert "price:3" in found["i1"].tokens
+    assert {name: v.tolist() for name, v in found["i1"].embeddings.items()} == {
+        name: v.tolist() for name, v in live["i1"].embeddings.items()
+    }
+    assert list(found["i1"].embeddings) == ["e"]

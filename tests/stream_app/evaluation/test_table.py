@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,15 @@ def test_people_see_the_best_first_and_the_failed_with_why(done: Table) -> None:
     alike = next(line for line in text.splitlines() if "alike" in line)
     assert "~" in alike
     assert "sampled" not in text
+
+
+def test_every_column_is_explained_in_the_docs(done: Table) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    explained = [name for row in rows for name in re.findall("`(.+?)`", row)]
+    shown = [str(column.header).replace("@10", "@k") for column in render(done).columns]
+    assert set(shown) <= set(explained)
+    assert [name for name in explained if name in shown] == list(dict.fromkeys(shown))
 
 
 def test_sampled_metrics_are_labelled_and_say_nothing_of_the_catalogue() -> None:

@@ -19,6 +19,7 @@ from stream_app.training.model_versions import versions_taken
 from stream_app.training.new_version import NotWrittenError
 from stream_app.worker.snapshots import SnapshotLoader
 from tests.event_logs import log_of
+from tests.models.family.test_serving import trained
 
 
 @pytest.fixture
@@ -52,6 +53,14 @@ def test_what_can_not_be_compressed_is_named(settings: Settings) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(CompressionError, match="it is half-written"):
         compress_version(settings, "000007", "int8", 0.5, announce=False)
+
+
+def test_a_snapshot_of_another_model_is_named_as_what_it_is(settings: Settings) -> None:
+    trained("item-item").write(settings.trainer.snapshots / "000008", "000008", {})
+    with pytest.raises(CompressionError, match="000008 is of item-item; only the Transformer"):
+        compress_version(settings, "000008", "int8", 0.5, announce=False)
+    with pytest.raises(CompressionError, match="000008 is of item-item; only the Transformer"):
+        distil_version(settings, "000008", width=8, tokens_per_event=5, share=0.5, announce=False)
 
 
 def with_history(settings: Settings, tmp_path: Path) -> Settings:

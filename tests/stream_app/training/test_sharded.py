@@ -164,3 +164,11 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_topics_without_events_are_named(configured: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "train", *configured]) == EXIT_USAGE
     assert "nothing to learn from in 0 events" in capsys.readouterr().err
+
+
+def test_another_model_than_the_transformer_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["models", "train", "--snapshots", str(tmp_path), "--set", "models.ranker=unified"]
+    assert cli.run(words) == EXIT_USAGE
+    assert "models.ranker is unified, and only the Transformer can be trained here" in capsys.readouterr().err

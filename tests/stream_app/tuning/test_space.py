@@ -37,6 +37,11 @@ def test_the_transformer_is_searched_where_it_is_on() -> None:
     assert with_it - names == {dimension.name for dimension in TRANSFORMER}
 
 
+def test_nothing_of_the_transformer_is_searched_where_another_model_is_in_its_place() -> None:
+    settings = load({"models.ranker": "item-item"})
+    assert dimensions(settings, transformer=True) == dimensions(settings, transformer=False)
+
+
 def test_what_is_fixed_is_not_searched() -> None:
     fixed = frozenset({"models.covisit.decay", "models.blend.lr"})
     names = {dimension.path for dimension in dimensions(load(), transformer=False, fixed=fixed)}
