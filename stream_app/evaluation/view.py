@@ -27,12 +27,15 @@ def render(table: Table) -> Grid:
         caption_justify="left",
     )
     grid.add_column("model", no_wrap=True)
-    columns = _columns(k, sampled)
+    ranked = table.by_model()
+    columns = _columns(k, sampled, ranked[0] if ranked else [])
     for heading, _ in columns:
         grid.add_column(heading, justify="right", no_wrap=True)
-    for records in table.by_model():
+    asked = len({record["seed"] for record in table.records})
+    for records in ranked:
         cells = [cell(records) for _, cell in columns]
-        seeds = f" ({len(records)} seeds)" if len(records) > 1 else ""
+        n = len(records)
+        seeds = f" ({n} of {asked} seeds)" if n < asked else f" ({n} seeds)" if n > 1 else ""
         grid.add_row(records[0]["model"] + seeds, *cells)
     for record in table.failed:
         grid.add_row(f"{record['model']} (seed {record['seed']})", "failed", *[""] * (len(columns) - 1))
@@ -42,7 +45,7 @@ def render(table: Table) -> Grid:
 Cell = Callable[[list[Record]], str]
 
 
-def _columns(k: int, sampled: bool) -> list[tuple[str, Cell]]:
+def _columns(k: int, sampled: bool, best: list[Record]) -> list[tuple[str, Cell]]:
     def figure(metric: str, digits: int = 4) -> Cell:
         return lambda records: _number(mean(records, metric), digits)
 
@@ -64,7 +67,7 @@ def _columns(k: int, sampled: bool) -> list[tuple[str, Cell]]:
     columns: list[tuple[str, Cell]] = []
     for heading, name in accuracy:
         columns += [(f"{heading}@{k}{mark}", figure(f"{name}@{k}")), ("95 %", between(f"{name}@{k}"))]
-    columns.append(("vs best", _against))
+    columns.append(("vs best", lambda records: "best" if records is best else _against(records)))
     for heading, name in (
         ("recall", "recall"),
         ("prec.", "precision"),
@@ -96,10 +99,10 @@ def _columns(k: int, sampled: bool) -> list[tuple[str, Cell]]:
 
 
 def _against(records: list[Record]) -> str:
-    """The difference to the best; marked where it may be chance with any seed."""
+    """The difference to the best; marked where it may be chance with any seed, none where the best has no such seed."""
     compared = [record["vs_best"] for record in records if record["vs_best"] is not None]
     if not compared:
-        return "best"
+        return "–"
     difference = sum(against["difference"] for against in compared) / len(compared)
     sure = all(against["p_holm"] <= ALPHA for against in compared)
     return f"{difference:+.4f}{' ' if sure else '~'}"

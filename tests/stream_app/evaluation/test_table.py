@@ -127,6 +127,33 @@ def test_people_see_the_best_first_and_the_failed_with_why(done: Table) -> None:
     assert "sampled" not in text
 
 
+def row_of(name: str, shown: Table) -> str:
+    console = Console(width=600)
+    with console.capture() as captured:
+        console.print(render(shown))
+    return next(line for line in captured.get().splitlines() if name in line)
+
+
+def test_only_the_best_is_called_so_where_it_failed_with_a_seed() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random(USERS)
+    shown = table(
+        [
+            Entry("good", 0, {}, findings(values), None),
+            Entry("good", 1, {}, None, "ValueError: chance"),
+            Entry("other", 1, {}, findings(values / 2), None),
+            Entry("third", 0, {}, findings(values / 3), None),
+            Entry("third", 1, {}, findings(values / 3), None),
+        ],
+        FACTS,
+    )
+    assert "best" in row_of("good (1 of 2 seeds)", shown)
+    assert "best" not in row_of("other (1 of 2 seeds)", shown)
+    assert shown.records[2]["vs_best"] is None
+    difference = shown.records[3]["vs_best"]["difference"]
+    assert f"{difference:+.4f}" in row_of("third (2 seeds)", shown), "of the seed that both have"
+
+
 def test_sampled_metrics_are_labelled_and_say_nothing_of_the_catalogue() -> None:
     entries = [Entry("good", 0, {}, findings(np.ones(9)), None)]
     sampled = table(entries, FACTS | {"ranking": "sampled: 99 negatives"})
