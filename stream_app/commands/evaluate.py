@@ -64,8 +64,14 @@ def evaluate(
         Part, typer.Option("--on", help="Ask for the test or the validation events (not prequential).")
     ] = Part.test,
     every: Annotated[
-        int, typer.Option("--every", min=1, help="Prequential: models learn after so many events.")
-    ] = 20_000,
+        int | None,
+        typer.Option(
+            "--every",
+            min=1,
+            help="Prequential: models learn after so many events.",
+            show_default="a twentieth of them, at most 20,000",
+        ),
+    ] = None,
     negatives: Annotated[
         int,
         typer.Option("--negatives", min=0, help="Leave-one-out: rank among so many sampled items, not all."),
@@ -137,6 +143,9 @@ def evaluate(
                 task, description=f"{who} {what}", completed=done, total=total
             ),
             on_record=lambda so_far: evaluation_table.write(so_far, out),
+            on_note=lambda note: console.print(
+                f"headrace: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            ),
         )
     written = [evaluation_table.write(table, out), *evaluation_figures.write(table, out)]
     show(table)

@@ -122,9 +122,9 @@ def _caption(table: Table) -> str:
             f"{first['lists']:,} lists of {first['users_asked']:,} users; intervals: bootstrap over users; "
             f"vs best: difference in NDCG, ~ where a paired randomisation test over users (Holm) finds p > {ALPHA}"
         )
-        if first["asked_before_learning"]:
+        if early := first["asked_before_learning"]:
             lines.append(
-                f"{first['asked_before_learning']:,} lists were due before anything was learned: misses"
+                f"{early:,} lists ({early / first['lists']:.0%}) were due before anything was learned: misses"
             )
         cold = [f"{name}: {first['cold'][name.replace(' ', '_')]['lists']:,} lists" for name in COLD_GROUPS]
         lines.append(

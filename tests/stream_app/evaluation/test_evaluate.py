@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,27 @@ def test_a_stream_without_a_question_is_told() -> None:
     short = stream(dataset(), EventSettings(), limit=3)
     with pytest.raises(EvaluationError, match="none of its 3 events"):
         plan_of(short, Protocol("leave-one-out"))
+
+
+def test_a_short_stream_is_learned_from_without_being_told_how_often(events: Stream) -> None:
+    done = run(events, {"popularity": {}}, Protocol("prequential"))
+    assert done.records[0]["every"] == 30
+    assert done.records[0]["hr@10"] > 0.2
+
+
+def test_what_is_never_asked_after_anything_was_learned_is_refused(events: Stream) -> None:
+    with pytest.raises(EvaluationError, match=r"(?s)due before anything is learned.*--every 30"):
+        plan_of(events, Protocol("prequential", every=600))
+
+
+@pytest.mark.parametrize(("every", "told"), [(30, 0), (300, 1)])
+def test_lists_that_many_would_be_misses_of_are_told_beforehand(
+    events: Stream, every: int, told: int
+) -> None:
+    said: list[str] = []
+    run(events, {"popularity": {}}, Protocol("prequential", every=every), on_note=said.append)
+    assert len(said) == told
+    assert all(re.search(r"of \d+ lists \(\d\d%\) are due before anything is learned", note) for note in said)
 
 
 def test_without_the_baseline_there_is_no_table(events: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
