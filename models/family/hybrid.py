@@ -16,12 +16,12 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from models.base import F32, F64, I32, Bool
 from models.config import Section
 from models.family.contract import NOBODY, Arrays, Content, Interactions, Model, Queries, chosen
-from models.family.registry import make
+from models.family.registry import MODELS, make, model_class
 from models.family.taken import newest
 
 FLAT = 60.0
@@ -29,10 +29,24 @@ FLAT = 60.0
 
 
 class Member(Section):
-    """A model of the registry, and how it is set."""
+    """A model of the registry, and how it is set; what is wrong with it is told by its place in the hybrid."""
 
     model: str
     settings: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("model")
+    @classmethod
+    def _there(cls, model: str) -> str:
+        if model not in MODELS:
+            raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+        return model
+
+    @field_validator("settings")
+    @classmethod
+    def _its_own(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if settings and "model" in info.data:
+            model_class(info.data["model"]).Settings(**settings)
+        return settings
 
 
 class WeightedMember(Member):

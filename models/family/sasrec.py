@@ -8,10 +8,10 @@ before the layers (Xiong et al., ICML 2020), and an item has a bias.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,6 +30,12 @@ class SASRecSettings(SequentialSettings):
     heads: int = Field(1, ge=1, description="width must be a multiple of it")
     loss: Literal["softmax", "gbce"] = "softmax"
     calibration: Fraction = Field(0.75, description="t of gBCE")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of the number of heads ({self.heads})")
+        return self
 
 
 class Block(nn.Module):
@@ -58,8 +64,6 @@ class SASRecNetwork(SequentialNetwork):
 
     def __init__(self, settings: SASRecSettings, seed: int) -> None:
         d = settings.width
-        if d % settings.heads:
-            raise ValueError(f"width ({d}) must be a multiple of the number of heads ({settings.heads})")
         super().__init__(d, seed)
         self.position = nn.Parameter(torch.randn(settings.length, d) * INIT)
         self.dropout = KeyedDropout(settings.dropout, self.noise)

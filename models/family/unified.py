@@ -15,11 +15,11 @@ don't see each other: a score is a product of two vectors.
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,7 +43,7 @@ MAX_SCENARIOS = 64
 class UnifiedSettings(SequentialSettings):
     """The unified model."""
 
-    width: int = Field(64, ge=2, le=1024, description="a multiple of twice the number of heads")
+    width: int = Field(64, ge=8, le=512, description="a multiple of twice the number of heads")
     layers: int = Field(2, ge=1, le=4)
     heads: int = Field(2, ge=1, le=16)
     lr: float = Field(1e-3, gt=0)
@@ -55,6 +55,20 @@ class UnifiedSettings(SequentialSettings):
     low: float = Field(1.0, description="lowest rating")
     high: float = Field(5.0, description="highest rating")
     buckets: int = Field(1 << 14, ge=2, description="of hashed tokens of the content")
+
+    @model_validator(mode="after")
+    def _heads_turn_pairs(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width ({self.width}) must be a multiple of twice the number of heads ({self.heads})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_scale(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        return self
 
 
 class UnifiedNetwork(Network):

@@ -16,6 +16,7 @@ from stream_app.commands.data import Columns, Delimiter, EventType, TsUnit, load
 from stream_app.commands.options import ConfigFile, TimestampUnit, make_folder, parse_assignment
 from stream_app.commands.settings import load_settings
 from stream_app.errors import EXIT_FAILED, UsageError
+from stream_app.model_settings import wrong_setting
 
 if TYPE_CHECKING:
     from stream_app.evaluation.table import Table
@@ -197,10 +198,7 @@ def models_of(names: str, assignments: list[str] | None) -> ModelSettings:
             try:
                 model_class(name).Settings(**settings)
             except ValidationError as error:
-                first = error.errors()[0]
-                raise UsageError(
-                    f"--set {name}.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-                ) from None
+                raise wrong_setting(error, f"--set {name}", name, settings) from None
     return chosen
 
 

@@ -16,7 +16,7 @@ from models.family import snapshot as family
 from models.sequence import snapshot
 from models.sequence.transformer import band_for
 from models.training.train import Trainer
-from stream_app.errors import UsageError
+from stream_app.model_settings import wrong_setting
 from stream_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,11 +56,8 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
     try:
         return FamilyTrainer(name, settings.models.ranker_settings, seed, device, t.torch_threads)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(map(str, ("models.ranker_settings", *first["loc"])))
-        raise UsageError(
-            f"{path}: {first['msg']}", f"See the settings of {name} in models/family/."
-        ) from error
+        given = settings.models.ranker_settings
+        raise wrong_setting(error, "models.ranker_settings", name, given) from None
 
 
 def write(folder: Path, trainer: AnyTrainer, version: str, cut: Mapping[str, int]) -> str:

@@ -200,6 +200,14 @@ class TestCommand:
             (["--seeds", "1,1"], "needs different numbers"),
             (["--set", "popularity.half_life=-1"], "--set popularity.half_life"),
             (["--set", "magic.depth=3"], "needs MODEL.SETTING"),
+            (
+                ["--set", "sasrec.heads=5"],
+                "--set sasrec: width (64) must be a multiple of the number of heads (5)",
+            ),
+            (
+                ["--set", 'hybrid-weighted.members=[{model="ials",settings={factors=-1}}]'],
+                "--set hybrid-weighted.members.0.settings.factors: Input should be greater",
+            ),
             (["--negatives", "9"], "is for leave-one-out"),
             (["--on", "validation"], "asks for every event"),
             (["--learn-validation"], "leave-one-out on the test"),
