@@ -79,6 +79,10 @@ class BiasedMF(RatingModel):
         rated = self._rated(events)
         self._learn(rated, np.arange(len(rated)))
 
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        self._grow()
+
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         bias, vector = self._of(queries.user, self.user_bias, self.user)
         ratings: F32 = np.float32(self.mean[0]) + bias[:, None] + self.item_bias + vector @ self.item.T

@@ -126,14 +126,14 @@ class Model(ABC):
 
     Attributes:
         name: as in `models.family.registry`.
-        uses_content: whether what is known of items changes anything.
+        uses_content: whether what is known of items changes anything; of a hybrid its members say it.
         n_users, n_items: codes below these are known; content counts as knowing an item.
         checkpoints: folder for training that is under way, of models that can go on after a kill; None keeps nothing.
         resumed_from: steps of the last training that came from a checkpoint and were not made again.
     """
 
     name: ClassVar[str]
-    uses_content: ClassVar[bool] = False
+    uses_content: bool = False
     Settings: ClassVar[type[Section]] = Section
     checkpoints: Path | None = None
     resumed_from: int = 0

@@ -73,6 +73,7 @@ class Hybrid(Model):
         self.members = tuple(
             make(one.model, one.settings, seed=seed, content=content) for one in self.described()
         )
+        self.uses_content = any(member.uses_content for member in self.members)
 
     @abstractmethod
     def described(self) -> tuple[Member, ...]:
@@ -87,6 +88,11 @@ class Hybrid(Model):
         for member in self.members:
             member.partial_fit(events)
         self._count()
+
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        for member in self.members:
+            member.know(n_items)
 
     def arrays(self) -> Arrays:
         return {

@@ -166,6 +166,18 @@ class TestContract:
         assert not np.isnan(scores).any()
         assert model.score(queries).shape == (40, 23)
 
+    def test_items_that_are_known_before_their_first_event_are_scored_and_learned_later(
+        self, name: str, events: Interactions, queries: Queries
+    ) -> None:
+        model = taught(name, events)
+        model.know(23)
+        scores = model.score(queries)
+        assert scores.shape == (40, 23)
+        assert not np.isnan(scores).any()
+        model.partial_fit(planted.interactions([40, 40, 41], [0, 20, 21], [5.0] * 3))
+        assert model.n_items == 23
+        assert model.score(queries).shape == (40, 23)
+
     def test_partial_fit_of_nothing_changes_nothing(
         self, name: str, events: Interactions, queries: Queries
     ) -> None:
