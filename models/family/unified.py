@@ -52,8 +52,8 @@ class UnifiedSettings(SequentialSettings):
     )
     action_share: float = Field(0.1, ge=0, description="weight of the loss of the next action")
     value_share: float = Field(0.1, ge=0, description="weight of the loss of the next value")
-    low: float = Field(1.0, description="lowest rating")
-    high: float = Field(5.0, description="highest rating")
+    low: float = Field(1.0, description="lowest rating; where nobody says, that of the settings of events")
+    high: float = Field(5.0, description="highest rating; where nobody says, that of the settings of events")
     buckets: int = Field(1 << 14, ge=2, description="of hashed tokens of the content")
 
     @model_validator(mode="after")

@@ -101,15 +101,17 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="MODEL.SETTING=VALUE",
-            help="A setting of one model, e.g. popularity.half_life=5000; may be repeated.",
+            help="A setting of one model, e.g. popularity.half_life=5000, or of how events are read, e.g. "
+            "events.rating_high=10; may be repeated.",
         ),
     ] = None,
 ) -> None:
     """Compare the models of the family: accuracy with intervals, what lists are like, time and memory."""
     _check(protocol, on, negatives, learn_validation, checkpoints)
-    chosen = models_of(models, assignments)
+    of_events = [text for text in assignments or () if text.startswith("events.")]
+    chosen = models_of(models, [text for text in assignments or () if text not in of_events])
     numbers = seeds_of(seeds)
-    settings = load_settings(config, None, None, {})
+    settings = load_settings(config, None, of_events, {})
     make_folder("--out", out)
     if checkpoints is not None:
         make_folder("--checkpoints", checkpoints)
@@ -190,7 +192,8 @@ def models_of(names: str, assignments: list[str] | None) -> ModelSettings:
         name, _, setting = path.partition(".")
         if name not in chosen or not setting:
             raise UsageError(
-                f"--set {path}: needs MODEL.SETTING of a model that is asked", f"Models: {', '.join(chosen)}"
+                f"--set {path}: needs MODEL.SETTING of a model that is asked, or events.SETTING",
+                f"Models: {', '.join(chosen)}",
             )
         chosen[name][setting] = value
     for name, settings in chosen.items():

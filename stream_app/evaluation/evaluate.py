@@ -78,8 +78,22 @@ def plan_of(stream: Stream, protocol: Protocol) -> Plan:
     return plan
 
 
-def notes(plan: Plan) -> list[str]:
+def notes(stream: Stream, plan: Plan) -> list[str]:
     """What makes the figures of all models something else than they seem; empty where nothing does."""
+    return [*_of_ratings(stream), *_of_learning(plan)]
+
+
+def _of_ratings(stream: Stream) -> list[str]:
+    if not stream.clamped or stream.spread is None:
+        return []
+    (low, high), (least, most) = stream.scale, stream.spread
+    return [
+        f"{stream.clamped:,} ratings outside of {low:g} to {high:g} were clamped; they go from {least:g} to {most:g}:"
+        f" name the scale with --set events.rating_low={min(low, least):g} --set events.rating_high={max(high, most):g}"
+    ]
+
+
+def _of_learning(plan: Plan) -> list[str]:
     before = next((stage.first for stage in plan.stages if len(stage.learn)), len(plan.questions))
     counted = plan.questions.user_events > 0
     early, lists = int(counted[:before].sum()), int(counted.sum())
@@ -113,7 +127,7 @@ def run(
         on_note: told beforehand what the reader of the figures has to know.
     """
     plan = plan_of(stream, protocol)
-    for note in notes(plan):
+    for note in notes(stream, plan):
         if on_note is not None:
             on_note(note)
     drawn = {
@@ -132,6 +146,7 @@ def run(
             plan=plan,
             vectors=stream.vectors,
             k=k,
+            scale=stream.scale,
             expected=expected,
             negatives=drawn[seed],
             keep_lists=expected is None,
@@ -182,4 +197,6 @@ def _facts(stream: Stream, protocol: Protocol, plan: Plan, k: int) -> dict[str, 
         "k": k,
         "not_asked": {why: count for why, count in plan.unscored.items() if count},
         "diversity_by": stream.described_by,
+        "rating_scale": list(stream.scale),
+        "ratings_clamped": stream.clamped,
     }

@@ -19,7 +19,7 @@ from models.base import F32, F64, I32, I64, Bool
 from models.family.contract import NOBODY, Content, Interactions, Model, Queries, RatingModel, best
 from models.family.histories import Timeline
 from models.family.protocols import Plan
-from models.family.registry import make
+from models.family.registry import make, with_defaults
 from models.metrics import lists as metrics
 from models.metrics.beyond_accuracy import gini, mean_of_listed, serendipity
 from models.metrics.rankings import RANKING, hit_rate, hits
@@ -55,6 +55,7 @@ class Examination:
         name, settings, seed: of the model, as in `models.family.registry`.
         vectors: a description of each item for the diversity of lists, float [items, d].
         k: length of a list.
+        scale: the lowest and the highest rating, for models that don't see for themselves.
         expected: the popularity baseline's list for each question, int32 [n, k]; None: the model's own lists are it.
         negatives: items among which alone the relevant one is ranked, int32 [n, count]; None ranks all items.
         keep_lists: whether the lists are among the findings.
@@ -69,6 +70,7 @@ class Examination:
     plan: Plan
     vectors: F64
     k: int
+    scale: tuple[float, float] = (1.0, 5.0)
     expected: I32 | None = None
     negatives: I32 | None = None
     keep_lists: bool = False
@@ -132,8 +134,12 @@ class _Desk:
         self.listing = 0.0
 
     def run(self, tell: Tell) -> Findings:
-        model = make(self.task.name, self.task.settings, seed=self.task.seed, content=self.task.content)
-        model.checkpoints = self.task.checkpoints
+        task = self.task
+        settings = with_defaults(
+            task.name, task.settings, dict(zip(("low", "high"), task.scale, strict=True))
+        )
+        model = make(task.name, settings, seed=task.seed, content=task.content)
+        model.checkpoints = task.checkpoints
         forget_peak()
         before, _ = memory_mb()
         learning, learned, unlearned = 0.0, False, 0

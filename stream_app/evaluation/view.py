@@ -115,6 +115,11 @@ def _caption(table: Table) -> str:
         + "".join(f"; {count:,} left out: {why}" for why, count in facts["left_out"].items())
         + "".join(f"; {count:,} not asked: {why}" for why, count in facts["not_asked"].items()),
     ]
+    if facts["ratings_clamped"]:
+        low, high = facts["rating_scale"]
+        lines.append(
+            f"{facts['ratings_clamped']:,} ratings lay outside of {low:g} to {high:g} and were clamped"
+        )
     ranked = table.by_model()
     if ranked:
         first = ranked[0][0]

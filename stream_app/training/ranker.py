@@ -39,6 +39,7 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
         UsageError: the model has not these settings.
     """
     name, t = settings.models.ranker, settings.trainer
+    scale = (settings.events.rating_low, settings.events.rating_high)
     if name == TRANSFORMER:
         model = settings.models.transformer
         return Trainer(
@@ -47,14 +48,14 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
             seed,
             device=device,
             threads=t.torch_threads,
-            scale=(settings.events.rating_low, settings.events.rating_high),
+            scale=scale,
             replay_share=t.replay_share,
             max_items=settings.models.max_items,
         )
     from models.family.trainer import FamilyTrainer
 
     try:
-        return FamilyTrainer(name, settings.models.ranker_settings, seed, device, t.torch_threads)
+        return FamilyTrainer(name, settings.models.ranker_settings, seed, device, t.torch_threads, scale)
     except ValidationError as error:
         given = settings.models.ranker_settings
         raise wrong_setting(error, "models.ranker_settings", name, given) from None

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from models.family.registry import MODELS
+from models.config import Section
+from models.family.popularity import Popularity
+from models.family.registry import MODELS, model_class
+from models.family.unified import UnifiedSettings
 from producers.columns import Dataset, from_frame
 from stream_app import cli
 from stream_app.backtests.backtest import run as backtest
 from stream_app.commands.evaluate import models_of, seeds_of
 from stream_app.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError
 from stream_app.evaluation import apart, evaluate
+from stream_app.evaluation import examine as examining
 from stream_app.evaluation.apart import ApartError
 from stream_app.evaluation.data import Stream, stream
 from stream_app.evaluation.evaluate import EvaluationError, Protocol, plan_of, run
@@ -107,6 +113,28 @@ def test_lists_that_many_would_be_misses_of_are_told_beforehand(
     assert all(re.search(r"of \d+ lists \(\d\d%\) are due before anything is learned", note) for note in said)
 
 
+def test_every_model_is_told_the_scale_of_the_ratings(
+    events: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Section] = {}
+
+    def note(_: object, task: Examination, **__: object) -> Findings:
+        return examine(lambda _: None, task)
+
+    def watched(name: str, settings: dict[str, Any], **_: object) -> Popularity:
+        told[name] = model_class(name).Settings(**settings)
+        return Popularity()
+
+    monkeypatch.setattr(apart, "call", note)
+    monkeypatch.setattr(examining, "make", watched)
+    member = {"model": "unified", "settings": {"high": 7}}
+    asked: dict[str, dict[str, Any]] = {"unified": {}, "hybrid-cascade": {"ranker": member}}
+    done = run(replace(events, scale=(0.5, 10.0)), asked, Protocol("temporal"))
+    assert told["unified"] == UnifiedSettings(low=0.5, high=10)
+    assert told["hybrid-cascade"].model_dump()["ranker"]["settings"] == {"low": 0.5, "high": 7}
+    assert [record["settings"] for record in done.records] == list(asked.values()), "as they were given"
+
+
 def test_without_the_baseline_there_is_no_table(events: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ApartError("its process was ended by SIGKILL")
@@ -144,6 +172,23 @@ class TestCommand:
         words = ["--data", str(file), "--protocol", "temporal", "--out", str(file / "out")]
         assert cli.run(["evaluate", *words]) == EXIT_USAGE
         assert "--out" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("named", "clamped"), [(False, True), (True, False)])
+    def test_ratings_of_another_scale_are_told_with_how_to_name_it(
+        self, tmp_path: Path, named: bool, clamped: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "ten.csv"
+        rows().with_columns(pl.col("stars") * 2).write_csv(path)
+        words = ["--data", str(path), "--map", "user=who,item=what,value=stars,ts=at", "--type", "rating"]
+        words += ["--models", "biased-mf", "--protocol", "temporal", "--out", str(tmp_path / "out")]
+        scale = "--set events.rating_low=1 --set events.rating_high=10"
+        assert cli.run(["evaluate", *words, *(scale.split() if named else ())]) == EXIT_OK
+        printed = capsys.readouterr()
+        assert (scale in printed.err) == clamped
+        assert ("were clamped" in printed.out) == clamped
+        record = json.loads((tmp_path / "out" / "table.json").read_text())[0]
+        assert (record["ratings_clamped"] > 0) == clamped
+        assert record["rating_scale"] == [1.0, 10.0 if named else 5.0]
 
     def test_sampled_metrics_are_labelled(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = file.parent / "out"

@@ -30,6 +30,8 @@ FACTS: Record = {
     "left_out": {"an erasure": 3},
     "not_asked": {},
     "diversity_by": "categories",
+    "rating_scale": [1.0, 5.0],
+    "ratings_clamped": 0,
 }
 
 

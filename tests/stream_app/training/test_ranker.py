@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.family.trainer import FamilyTrainer
+from models.family.unified import UnifiedSettings
 from stream_app.backtests import backtest
 from stream_app.errors import UsageError
 from stream_app.settings import load
@@ -48,6 +50,20 @@ def test_a_backtest_re_ranks_with_it_and_names_it() -> None:
     assert "transformer" not in report.baselines
     assert report.baselines["item-item"].hr > 0.1
     assert report.refreshes[-1].items > 40
+
+
+def test_the_unified_model_has_the_scale_of_the_events() -> None:
+    given: dict[str, Any] = {"events.rating_low": 0, "events.rating_high": 10, "models.ranker": "unified"}
+    trainer = ranker.make_trainer(load(given), 0, "cpu")
+    assert isinstance(trainer, FamilyTrainer)
+    assert isinstance(trainer.model.settings, UnifiedSettings)
+    assert (trainer.model.settings.low, trainer.model.settings.high) == (0.0, 10.0)
+    member = {"ranker": {"model": "unified", "settings": {"low": 2}}}
+    given |= {"models.ranker": "hybrid-cascade", "models.ranker_settings": member}
+    hybrid = ranker.make_trainer(load(given), 0, "cpu")
+    assert isinstance(hybrid, FamilyTrainer)
+    said = hybrid.model.settings.model_dump()["ranker"]["settings"]
+    assert said == {"low": 2, "high": 10.0, "device": "cpu"}
 
 
 def test_an_unknown_model_is_named_with_those_that_there_are() -> None:
