@@ -31,6 +31,9 @@ MODELS: dict[str, str] = {
 }
 """Name → module:class. A module is imported when its model is first asked for: torch is slow to load."""
 
+NEEDS = {"content": "content", "biased-mf": "ratings"}
+"""What all scores of a model are made of, beside events: where there is none of it, its lists mean nothing."""
+
 
 def model_class(name: str) -> type[Model]:
     """The class of this name.

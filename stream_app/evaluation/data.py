@@ -58,6 +58,11 @@ class Stream:
         """Items with an event: the catalogue that is ranked."""
         return len(self.vectors)
 
+    @property
+    def described(self) -> int:
+        """Items that something is known of beside their events."""
+        return 0 if self.content is None else sum(map(bool, self.content.tokens))
+
 
 def stream(
     dataset: Dataset, settings: EventSettings, *, limit: int | None = None, min_item_events: int = 1

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.base import I32
 from models.family.protocols import Plan, due, leave_one_out, negatives, prequential, temporal
+from models.family.registry import NEEDS
 from stream_app.errors import HeadraceError
 from stream_app.evaluation import apart
 from stream_app.evaluation.data import Stream
@@ -76,6 +79,16 @@ def plan_of(stream: Stream, protocol: Protocol) -> Plan:
             f"Learn more often: --every {due(len(stream.events))}",
         )
     return plan
+
+
+def unfit(name: str, stream: Stream) -> str | None:
+    """Why the lists of this model would mean nothing on this stream; None where they may."""
+    needs = NEEDS.get(name)
+    if needs == "content" and stream.content is None:
+        return "nothing is known of the items: the data has no titles and no categories"
+    if needs == "ratings" and np.isnan(stream.events.value).all():
+        return "no ratings: no event that teaches has a value"
+    return None
 
 
 def notes(stream: Stream, plan: Plan) -> list[str]:
@@ -167,10 +180,13 @@ def run(
     except apart.ApartError as error:
         raise EvaluationError(f"the baseline that every model is compared with failed: {error}") from error
     for name, settings in models.items():
+        why_not = unfit(name, stream)
         for seed in seeds:
             baseline = baselines.get(seed, baselines[seeds[0]])
             same = name == BASELINE and not settings and seed in baselines
             try:
+                if why_not is not None:
+                    raise apart.ApartError(why_not)
                 found = baseline if same else ask(name, settings, seed, baseline.lists)
                 done.add(Entry(name, seed, settings, found, None))
             except apart.ApartError as error:
@@ -197,6 +213,7 @@ def _facts(stream: Stream, protocol: Protocol, plan: Plan, k: int) -> dict[str, 
         "k": k,
         "not_asked": {why: count for why, count in plan.unscored.items() if count},
         "diversity_by": stream.described_by,
+        "described_items": stream.described,
         "rating_scale": list(stream.scale),
         "ratings_clamped": stream.clamped,
     }

@@ -115,6 +115,11 @@ def _caption(table: Table) -> str:
         + "".join(f"; {count:,} left out: {why}" for why, count in facts["left_out"].items())
         + "".join(f"; {count:,} not asked: {why}" for why, count in facts["not_asked"].items()),
     ]
+    lines[0] += (
+        f"; content: titles and categories of {facts['described_items']:,} items"
+        if facts["described_items"]
+        else "; no content: nothing is known of the items beside their events"
+    )
     if facts["ratings_clamped"]:
         low, high = facts["rating_scale"]
         lines.append(

@@ -75,6 +75,7 @@ def test_words_and_categories_are_content_and_categories_describe(settings: Even
     got = stream(dataset(items=films()), settings)
     assert got.content is not None
     assert got.content.tokens == [["the", "third", "man", "1949", "category:film-noir"], []]
+    assert got.described == 1
     assert got.described_by == "categories"
     assert got.vectors.tolist() == [[0.0, 1.0], [0.0, 0.0]]
 

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from models.config import Section
+from models.family.contract import Content
 from models.family.popularity import Popularity
 from models.family.registry import MODELS, model_class
 from models.family.unified import UnifiedSettings
@@ -25,7 +26,7 @@ from stream_app.evaluation import apart, evaluate
 from stream_app.evaluation import examine as examining
 from stream_app.evaluation.apart import ApartError
 from stream_app.evaluation.data import Stream, stream
-from stream_app.evaluation.evaluate import EvaluationError, Protocol, plan_of, run
+from stream_app.evaluation.evaluate import EvaluationError, Protocol, plan_of, run, unfit
 from stream_app.evaluation.examine import Examination, Findings, examine
 from stream_app.settings import EventSettings, load
 
@@ -135,6 +136,26 @@ def test_every_model_is_told_the_scale_of_the_ratings(
     assert [record["settings"] for record in done.records] == list(asked.values()), "as they were given"
 
 
+def test_a_model_without_what_it_is_made_of_has_no_figures(events: Stream) -> None:
+    silent = replace(
+        events, events=replace(events.events, value=np.full(len(events.events), np.nan, np.float32))
+    )
+    done = run(silent, {"content": {}, "biased-mf": {}, "popularity": {}}, Protocol("temporal"))
+    assert [record["error"] for record in done.records] == [
+        "nothing is known of the items: the data has no titles and no categories",
+        "no ratings: no event that teaches has a value",
+        None,
+    ]
+    words = Content([["word"]] + [[]] * (events.items - 1))
+    told = run(replace(events, content=words), {"content": {}, "biased-mf": {}}, Protocol("temporal"))
+    assert [record["error"] for record in told.records] == [None, None]
+
+
+def test_models_that_can_do_without_content_are_not_refused(events: Stream) -> None:
+    silent = replace(events, content=None)
+    assert {name for name in MODELS if unfit(name, silent)} == {"content"}
+
+
 def test_without_the_baseline_there_is_no_table(events: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ApartError("its process was ended by SIGKILL")
@@ -237,6 +258,16 @@ class TestCommand:
         printed = capsys.readouterr().out
         assert "elsewhere (seed 0) failed: ValueError: there is no model 'elsewhere'" in printed
 
+    @pytest.mark.parametrize(("models", "ends"), [("content,popularity", EXIT_FAILED), ("all", EXIT_OK)])
+    def test_what_the_data_is_not_for_fails_the_run_only_where_it_was_named(
+        self, file: Path, models: str, ends: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in MODELS.keys() - {"content", "popularity"}:
+            monkeypatch.delitem(MODELS, name)
+        words = ["--data", str(file), "--map", "user=who,item=what,ts=at", "--protocol", "temporal"]
+        words += ["--models", models, "--out", str(file.parent / "out")]
+        assert cli.run(["evaluate", *words]) == ends
+
     @pytest.mark.parametrize(
         ("words", "said"),
         [
@@ -278,12 +309,12 @@ def test_sampled_negatives_differ_by_seed_and_are_the_same_for_all_models(
         return examine(lambda _: None, task)
 
     monkeypatch.setattr(apart, "call", note)
-    run(events, {"item-item": {}, "content": {}}, Protocol("leave-one-out", negatives=5), seeds=(0, 1))
+    run(events, {"item-item": {}, "user-user": {}}, Protocol("leave-one-out", negatives=5), seeds=(0, 1))
     drawn = {seed: {negatives for _, of, negatives in asked if of == seed} for seed in (0, 1)}
     assert [len(sets) for sets in drawn.values()] == [1, 1]
     assert drawn[0] != drawn[1]
     assert sorted((name, seed) for name, seed, _ in asked) == [
-        (name, seed) for name in ("content", "item-item", "popularity") for seed in (0, 1)
+        (name, seed) for name in ("item-item", "popularity", "user-user") for seed in (0, 1)
     ]
 
 

@@ -30,6 +30,7 @@ FACTS: Record = {
     "left_out": {"an erasure": 3},
     "not_asked": {},
     "diversity_by": "categories",
+    "described_items": 12,
     "rating_scale": [1.0, 5.0],
     "ratings_clamped": 0,
 }
@@ -134,6 +135,12 @@ def row_of(name: str, shown: Table) -> str:
     with console.capture() as captured:
         console.print(render(shown))
     return next(line for line in captured.get().splitlines() if name in line)
+
+
+def test_the_caption_says_whether_anything_is_known_of_the_items() -> None:
+    for facts, said in ((FACTS, "categories of 12 items"), (FACTS | {"described_items": 0}, "no content:")):
+        shown = table([Entry("good", 0, {}, findings(np.ones(9)), None)], facts)
+        assert said in str(render(shown).caption)
 
 
 def test_only_the_best_is_called_so_where_it_failed_with_a_seed() -> None:
