@@ -7,9 +7,9 @@ a history; which action and which value would come with an item. The backbone is
 An item's vector is v = id + Σ_m σ(w_m · c_m + b_m) c_m over what describes it: c_1 the sum of its hashed tokens'
 vectors, c_2 a projection of its ready-made embedding (text, image, audio). Content is projected into the space of the
 ids and gated, as in gated multimodal units (Arevalo et al., ICLR Workshop 2017), so that an item can be scored before
-its first event. The loss is the cross-entropy over all items, or a sample of them with a correction of -log Q, plus
-those of two more heads on the same vectors (multi-task learning: Caruana, Machine Learning 28, 1997). Candidates
-don't see each other: a score is a product of two vectors.
+its first event. The loss is that of all sequence models (`models.family.sequential`), plus those of two more heads on
+the same vectors (multi-task learning: Caruana, Machine Learning 28, 1997). Candidates don't see each other: a score is
+a product of two vectors.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from models.base import F32, I64
 from models.config import Section, TransformerSettings
 from models.family.contract import NOBODY, Content, Queries
 from models.family.item_content import ItemContent, described
-from models.family.losses import softmax
-from models.family.sequential import INIT, SequentialSettings
+from models.family.sequential import INIT, SequentialSettings, next_item_loss
 from models.family.tables import Table
 from models.family.training import Lesson, Network, ProductModel, Step
 from models.sequence.encode import Events
@@ -187,10 +186,8 @@ class Unified(ProductModel):
             self.tensor(batch.segments),
             torch.arange(len(batch.events), device=self.device),
         )[self.tensor(batch.sources)]
-        loss = softmax(
-            h, vectors, network.bias.weight[:, 0], targets,
-            sampled=self.settings.negatives, seed=self.seed, step=lesson.step_key(number),
-        )  # fmt: skip
+        bias = network.bias.weight[:, 0]
+        loss = next_item_loss(self.settings, lesson, number, h, vectors, bias, targets)
         if self.settings.action_share and (events.action != events.action[0]).any():
             action = functional.cross_entropy(network.next_action(h), self.tensor(follow[1]))
             loss = loss + self.settings.action_share * action
