@@ -23,15 +23,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import F32, I64
+from models.base import F32, I32, I64
 from models.config import Section, TransformerSettings
-from models.family.contract import NOBODY, Content, Queries
+from models.family.contract import NOBODY, ActionModel, Content, Queries, RatingModel
 from models.family.item_content import ItemContent, described
 from models.family.sequential import INIT, SequentialSettings, next_item_loss
 from models.family.tables import Table
 from models.family.training import Lesson, Network, ProductModel, Step
 from models.sequence.encode import Events
-from models.sequence.transformer import LEVELS, EventEncoder, band_for
+from models.sequence.transformer import LEVELS, EventEncoder, band_for, value_buckets
 from models.training.event_log import MAX_ACTIONS, Sequences
 from models.training.windows import Windows, batch_of, grouped, plan
 
@@ -131,7 +131,7 @@ class UnifiedNetwork(Network):
         )
 
 
-class Unified(ProductModel):
+class Unified(ProductModel, RatingModel, ActionModel):
     """Causal attention over all kinds of events, item vectors of id and content, three tasks (see the module)."""
 
     name = "unified"
@@ -207,25 +207,36 @@ class Unified(ProductModel):
 
     def settle(self) -> None:
         self._vectors = self.network.item_vectors()
+        low, high = self.settings.low, self.settings.high
+        given = self.kept.value[~np.isnan(self.kept.value)]
+        bucket = value_buckets(given, low, high) - 1
+        counts = np.bincount(bucket, minlength=LEVELS)
+        mean = np.bincount(bucket, given, minlength=LEVELS) / np.maximum(counts, 1)
+        # A level stands for the mean of its ratings: on a scale of five the middle of no level is 3.
+        self._levels = np.where(counts > 0, mean, np.linspace(low, high, LEVELS)).astype(np.float32)
+        self._rates = bool(self.settings.value_share) and len(given) > 0
 
     def item_side(self) -> tuple[Tensor, Tensor]:
         return self._vectors[1:], self.network.bias.weight[1:, 0]
 
     def actions(self, queries: Queries) -> F32:
-        """Probability of each action code for each query's next event, float32 [n, MAX_ACTIONS]."""
+        if not self.settings.action_share:
+            return np.full((len(queries), MAX_ACTIONS), np.nan, np.float32)
         with torch.inference_mode():
             logits = self.network.next_action(self.query_side(queries))[:, 1:]
             found: F32 = torch.softmax(logits, 1).cpu().numpy()
         return found
 
-    def values(self, queries: Queries, items: I64) -> F32:
-        """The rating that each query's user would give an item [n], float32 [n], on the scale of the settings."""
-        low, high = self.settings.low, self.settings.high
-        levels = torch.linspace(low, high, LEVELS, device=self.device)
+    def rating(self, queries: Queries, of: I64, item: I32) -> F32:
+        """The expected rating after the query's history; NaN where no rating taught the model."""
+        if not self._rates:
+            return np.full(len(of), np.nan, np.float32)
+        rows = np.where(item < self.n_items, item + 1, 0).astype(np.int64)
         with torch.inference_mode():
-            taken = functional.embedding(self.tensor(items.astype(np.int64) + 1), self._vectors)
-            logits = self.network.next_value(self.query_side(queries) * taken)[:, 1:]
-            found: F32 = (torch.softmax(logits, 1) @ levels).cpu().numpy()
+            h = self.query_side(queries)[self.tensor(of)]
+            taken = functional.embedding(self.tensor(rows), self._vectors)
+            shares = torch.softmax(self.network.next_value(h * taken)[:, 1:], 1)
+            found: F32 = (shares @ self.tensor(self._levels)).cpu().numpy()
         return found
 
     def query_side(self, queries: Queries) -> Tensor:

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from models.base import F32, F64, I32, I64, Bool
-from models.family.contract import NOBODY, Content, Interactions, Model, Queries, RatingModel, best
+from models.base import F64, I32, I64, Bool
+from models.family.contract import NOBODY, Content, Interactions, Model, Queries, best
 from models.family.histories import Timeline
 from models.family.protocols import Plan
 from models.family.registry import make, with_defaults
 from models.metrics import lists as metrics
 from models.metrics.beyond_accuracy import gini, mean_of_listed, serendipity
 from models.metrics.rankings import RANKING, hit_rate, hits
+from stream_app.evaluation.answers import Answers
 from stream_app.evaluation.apart import forget_peak, memory_mb
 
 HISTORY, WHOLE = 200, 4096
@@ -39,9 +40,6 @@ TIMED, TIMED_S = 500, 20.0
 """Questions asked one at a time for the distribution of scoring time, and after how many seconds that is given up."""
 
 CURVE_POINTS = 50
-
-LEVELS = 20
-"""A scale with more different ratings than this is continuous: whether the very rating was found is not asked."""
 
 Tell = Callable[[tuple[str, int, int]], None]
 """Is told what is being done, the questions answered, and all there are."""
@@ -128,7 +126,7 @@ class _Desk:
         self.timeline = Timeline(task.events, max(1, min(longest, WHOLE if once else HISTORY)))
         self.lists = np.full((n, task.k), NOBODY, np.int32)
         self.novelty, self.popularity, self.distance = (np.full(n, np.nan) for _ in range(3))
-        self.predicted: F32 = np.full(len(self.questions.row), np.nan, np.float32)
+        self.answers = Answers(task.events, self.questions)
         self.counts = np.zeros(len(task.vectors), np.int64)
         self.main: Bool = self.questions.user_events > 0
         self.listing = 0.0
@@ -187,14 +185,11 @@ class _Desk:
             lists = self._listed(model, *asked)
             self.listing += time.perf_counter() - started
             self.lists[rows] = lists
+            self.answers.ask(model, rows, asked[0])
             self.novelty[rows] = mean_of_listed(lists, information)
             self.popularity[rows] = mean_of_listed(lists, self.counts)
             self.distance[rows] = metrics.diversity(lists, self.task.vectors)
             tell(("answers", rows.stop, len(self.questions)))
-        if isinstance(model, RatingModel):
-            entries = slice(*self.questions.relevant.starts[[first, last]].tolist())
-            users = self.questions.user[self.questions.relevant.owner[entries]]
-            self.predicted[entries] = model.rating(users, self.questions.relevant.item[entries])
 
     def _asked(self, model: Model, rows: slice) -> tuple[Queries, Bool, I32 | None]:
         """The questions, what may not be listed, and, where not all items are ranked, those that are."""
@@ -266,23 +261,7 @@ class _Desk:
             "diversity": _mean(self.distance[self.main]),
             "arp": _mean(self.popularity[self.main]),
             "gini": gini(shown),
-        } | self._rating_figures()
-
-    def _rating_figures(self) -> dict[str, float]:
-        """RMSE, MAE, and accuracy: how often the rating of the scale that is nearest to the expected one was given."""
-        value = self.task.events.value[self.questions.row]
-        rated = np.isfinite(value) & np.isfinite(self.predicted) & self.main[self.questions.relevant.owner]
-        error = self.predicted[rated].astype(np.float64) - value[rated]
-        scale = np.unique(self.task.events.value[np.isfinite(self.task.events.value)])
-        right = np.zeros(0)
-        if 0 < len(scale) <= LEVELS:
-            nearest = scale[np.abs(self.predicted[rated][:, None] - scale).argmin(axis=1)]
-            right = (nearest == value[rated]).astype(np.float64)
-        return {
-            "rmse": float(np.sqrt(_mean(error**2))),
-            "mae": _mean(np.abs(error)),
-            "rating_accuracy": _mean(right),
-        }
+        } | self.answers.figures(self.main)
 
     def _curve(self) -> tuple[list[int], list[float]]:
         if len(self.plan.stages) < 2:

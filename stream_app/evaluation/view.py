@@ -28,7 +28,7 @@ def render(table: Table) -> Grid:
     )
     grid.add_column("model", no_wrap=True)
     ranked = table.by_model()
-    columns = _columns(k, sampled, ranked[0] if ranked else [])
+    columns = _columns(k, sampled, ranked)
     for heading, _ in columns:
         grid.add_column(heading, justify="right", no_wrap=True)
     asked = len({record["seed"] for record in table.records})
@@ -45,7 +45,7 @@ def render(table: Table) -> Grid:
 Cell = Callable[[list[Record]], str]
 
 
-def _columns(k: int, sampled: bool, best: list[Record]) -> list[tuple[str, Cell]]:
+def _columns(k: int, sampled: bool, ranked: list[list[Record]]) -> list[tuple[str, Cell]]:
     def figure(metric: str, digits: int = 4) -> Cell:
         return lambda records: _number(mean(records, metric), digits)
 
@@ -67,7 +67,7 @@ def _columns(k: int, sampled: bool, best: list[Record]) -> list[tuple[str, Cell]
     columns: list[tuple[str, Cell]] = []
     for heading, name in accuracy:
         columns += [(f"{heading}@{k}{mark}", figure(f"{name}@{k}")), ("95 %", between(f"{name}@{k}"))]
-    columns.append(("vs best", lambda records: "best" if records is best else _against(records)))
+    columns.append(("vs best", lambda records: "best" if records is ranked[0] else _against(records)))
     for heading, name in (
         ("recall", "recall"),
         ("prec.", "precision"),
@@ -77,6 +77,8 @@ def _columns(k: int, sampled: bool, best: list[Record]) -> list[tuple[str, Cell]
     ):
         columns.append((f"{heading}{mark}", figure(f"{name}@{k}")))
     columns += [("RMSE", figure("rmse")), ("MAE", figure("mae")), ("acc.", figure("rating_accuracy"))]
+    if any(mean(records, "action_accuracy") is not None for records in ranked):
+        columns.append(("action", figure("action_accuracy")))
     for heading, name, digits in (
         ("cover", "coverage", 3),
         ("novelty", "novelty", 2),

@@ -61,9 +61,31 @@ def test_what_comes_next_is_told_with_its_action_and_its_value() -> None:
     assert (model.actions(as_they_stand(first, users)).argmax(1) == 0).all()
     asked = as_they_stand(events.take(place < 7), users)
     last = events.take(place == 7)
-    said = model.values(asked, last.item[np.argsort(last.user)].astype(np.int64))
+    said = model.rating(asked, np.arange(40), last.item[np.argsort(last.user)])
     assert said[users % 2 == 0].min() > 4.0
     assert said[users % 2 == 1].max() < 2.0
+
+
+def test_an_expected_rating_is_the_one_that_was_always_given() -> None:
+    """On a scale of five none of the ten levels lies at 3: what a level stands for is what was given in it."""
+    events = replace(planted.checkerboard(), value=np.full(320, 3.0, np.float32))
+    model = taught(events, value_share=1.0)
+    users = as_they_stand(events, np.arange(40, dtype=np.int32))
+    said = model.rating(users, np.arange(40), np.zeros(40, np.int32))
+    np.testing.assert_allclose(said, 3.0, atol=0.1)
+    unknown = model.rating(users, np.array([3, 3]), np.array([0, 999], np.int32))
+    assert np.isfinite(unknown).all()
+
+
+def test_what_no_event_told_is_not_answered() -> None:
+    events = planted.ring()
+    users = as_they_stand(events, np.arange(3, dtype=np.int32))
+    model = taught(events, least_steps=2, action_share=0.0)
+    assert np.isnan(model.rating(users, np.arange(3), np.zeros(3, np.int32))).all()
+    assert np.isnan(model.actions(users)).all()
+    rated = replace(events, value=np.full(len(events), 4.0, np.float32))
+    untaught = taught(rated, least_steps=2, value_share=0.0)
+    assert np.isnan(untaught.rating(users, np.arange(3), np.zeros(3, np.int32))).all()
 
 
 def test_one_set_of_weights_serves_scenarios_that_contradict_each_other() -> None:

@@ -143,6 +143,14 @@ def test_the_caption_says_whether_anything_is_known_of_the_items() -> None:
         assert said in str(render(shown).caption)
 
 
+def test_a_column_of_actions_is_there_where_any_model_was_asked() -> None:
+    asked = findings(np.ones(9))
+    asked.figures["action_accuracy"] = 0.7654
+    for found, there in ((findings(np.ones(9)), False), (asked, True)):
+        shown = render(table([Entry("good", 0, {}, found, None)], FACTS))
+        assert ("action" in [column.header for column in shown.columns]) == there
+
+
 def test_only_the_best_is_called_so_where_it_failed_with_a_seed() -> None:
     rng = np.random.default_rng(0)
     values = rng.random(USERS)
