@@ -132,7 +132,7 @@ class UnifiedNetwork(Network):
 
 
 class Unified(ProductModel, RatingModel, ActionModel):
-    """Causal attention over all kinds of events, item vectors of id and content, three tasks (see the module)."""
+    """Causal attention, items of id and gated content, three tasks (Vaswani et al. 2017; Arevalo et al. 2017)."""
 
     name = "unified"
     uses_content = True

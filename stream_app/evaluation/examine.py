@@ -41,6 +41,7 @@ TIMED, TIMED_S = 500, 20.0
 
 CURVE_POINTS = 50
 
+Clock = Callable[[], float]
 Tell = Callable[[tuple[str, int, int]], None]
 """Is told what is being done, the questions answered, and all there are."""
 
@@ -110,15 +111,16 @@ class Findings:
     lists: I32 | None
 
 
-def examine(tell: Tell, task: Examination) -> Findings:
-    """Run the plan with a fresh model."""
-    return _Desk(task).run(tell)
+def examine(tell: Tell, task: Examination, clock: Clock = time.perf_counter) -> Findings:
+    """Run the plan with a fresh model; `clock` says the seconds that learning and listing took."""
+    return _Desk(task, clock).run(tell)
 
 
 class _Desk:
     """The run of one examination."""
 
-    def __init__(self, task: Examination) -> None:
+    def __init__(self, task: Examination, clock: Clock) -> None:
+        self.clock = clock
         self.task, self.plan, self.questions = task, task.plan, task.plan.questions
         n = len(self.questions)
         once = n == len(np.unique(self.questions.user))
@@ -145,9 +147,9 @@ class _Desk:
             if len(stage.learn):
                 tell(("learns", stage.first, len(self.questions)))
                 events = self.task.events.take(stage.learn)
-                started = time.perf_counter()
+                started = self.clock()
                 (model.partial_fit if learned else model.fit)(events)
-                learning += time.perf_counter() - started
+                learning += self.clock() - started
                 self.counts += np.bincount(events.item, minlength=len(self.counts))
                 learned = True
             if not learned:
@@ -181,9 +183,9 @@ class _Desk:
         for start in range(first, last, step):
             rows = slice(start, min(start + step, last))
             asked = self._asked(model, rows)
-            started = time.perf_counter()
+            started = self.clock()
             lists = self._listed(model, *asked)
-            self.listing += time.perf_counter() - started
+            self.listing += self.clock() - started
             self.lists[rows] = lists
             self.answers.ask(model, rows, asked[0])
             self.novelty[rows] = mean_of_listed(lists, information)
@@ -214,12 +216,12 @@ class _Desk:
         """Milliseconds of making one list, without gathering the history: the last questions of the plan's order."""
         n = len(self.questions)
         took: list[float] = []
-        until = time.perf_counter() + TIMED_S
+        until = self.clock() + TIMED_S
         for row in np.unique(np.linspace(0, n - 1, min(n, TIMED)).astype(np.int64)).tolist():
             asked = self._asked(model, slice(row, row + 1))
-            started = time.perf_counter()
+            started = self.clock()
             self._listed(model, *asked)
-            ended = time.perf_counter()
+            ended = self.clock()
             took.append(1000.0 * (ended - started))
             if ended > until:
                 break

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from models.base import I32
 from models.family.contract import Content, Interactions, Queries
 from models.family.histories import Histories
-from models.family.unified import Unified, UnifiedSettings
+from models.family.unified import Unified, UnifiedNetwork, UnifiedSettings
 from tests.models.family import planted
 
 SMALL: dict[str, Any] = {
@@ -42,6 +43,53 @@ def test_an_item_without_an_event_is_scored_by_its_content(modality: str) -> Non
     even = np.arange(40) % 2 == 0
     assert (scores[even, 18] > scores[even, 19]).mean() > 0.9
     assert (scores[~even, 19] > scores[~even, 18]).mean() > 0.9
+
+
+@pytest.mark.parametrize("modality", ["words", "vectors"])
+@pytest.mark.parametrize(("opened", "share"), [(-30.0, 0.0), (0.0, 0.5), (30.0, 1.0)])
+def test_the_gate_decides_how_much_of_the_content_counts(modality: str, opened: float, share: float) -> None:
+    content = planted.halves(6)
+    content = Content(content.tokens) if modality == "words" else Content([], content.vectors)
+    network = UnifiedNetwork(UnifiedSettings(**SMALL | {"buckets": 64}), 0, content)
+    network.grow(0, 6)
+    gate = network.gate_tokens if modality == "words" else network.gate_vectors
+    rows = np.arange(1, 7)
+    with torch.no_grad():
+        gate.weight.zero_()
+        gate.bias.fill_(30.0)
+        ids = network.item(torch.from_numpy(rows))
+        whole = network.item_vectors(rows) - ids
+        gate.bias.fill_(opened)
+        part = network.item_vectors(rows) - ids
+    assert float(whole.abs().max()) > 0.01
+    torch.testing.assert_close(part, share * whole, atol=1e-6, rtol=1e-4)
+
+
+def test_how_much_time_has_passed_says_what_comes_next() -> None:
+    """After a minute the next item of the ring follows, after a day the one before."""
+    rng = np.random.default_rng(0)
+    users, each, items = 80, 8, 12
+    late = rng.random((users, each)) < 0.5
+    taken = np.zeros((users, each), np.int64)
+    taken[:, 0] = rng.integers(0, items, users)
+    for at in range(1, each):
+        # the gap before an event is known when the one after it is asked for
+        taken[:, at] = (taken[:, at - 1] + np.where(late[:, at - 1], -1, 1)) % items
+    ts = np.cumsum(np.where(late, 86_400_000, 60_000), axis=1)
+    events = Interactions(
+        np.repeat(np.arange(users, dtype=np.int32), each),
+        taken.ravel().astype(np.int32),
+        np.full(users * each, np.nan, np.float32),
+        ts.ravel(),
+    )
+    model = taught(events, least_steps=250)
+    one = np.arange(items, dtype=np.int32)
+    nothing = np.full((items, 2), np.nan, np.float32)
+    for gap, step in ((60_000, 1), (86_400_000, -1)):
+        # the gap of the newest event decides; the event before it leads there by the minute
+        history = np.stack(((one - 1) % items, one), axis=1).astype(np.int32)
+        queries = Queries(one, history, nothing, np.tile([1_000, 1_000 + gap], (items, 1)))
+        assert (model.score(queries).argmax(1) == (one + step) % items).mean() > 0.9
 
 
 def test_what_comes_next_is_told_with_its_action_and_its_value() -> None:

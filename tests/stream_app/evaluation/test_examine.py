@@ -180,6 +180,55 @@ def test_the_unified_model_is_asked_for_ratings_and_actions() -> None:
     assert figures["action_accuracy"] > 0.9
 
 
+class Busy(Popularity):
+    """Whose lessons take 7 seconds, a list 20 ms and each further one of a batch as much, of a clock of its own."""
+
+    now = 0.0
+
+    def fit(self, events: Interactions) -> None:
+        Busy.now += 7.0
+        super().fit(events)
+
+    def partial_fit(self, events: Interactions) -> None:
+        Busy.now += 0.5 * bool(self.n_items)  # popularity's fit is one, too
+        super().partial_fit(events)
+
+    def score(self, queries: Queries, items: I32 | None = None) -> F32:
+        Busy.now += 0.02 * len(queries)
+        return super().score(queries, items)
+
+
+def test_learning_and_listing_take_what_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "make", lambda *_, **__: Busy())
+    events = interactions([0] * 10, list(range(10)))
+    plan = prequential(events, every=4)
+    task = Examination("popularity", {}, 0, events, None, plan, np.eye(10), K)
+    figures = examine(lambda _: None, task, clock=lambda: Busy.now).figures
+    # two lessons (the last events are asked for, not learned); events 4 to 9 have a list
+    assert figures["train_s"] == pytest.approx(7.0 + 0.5)
+    assert figures["score_s"] == pytest.approx(6 * 0.02)
+    assert figures["score_p50_ms"] == pytest.approx(20.0)
+    assert figures["score_p99_ms"] == pytest.approx(20.0)
+
+
+def test_the_slowest_lists_are_in_the_99th_percentile(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moody(Busy):
+        """A list that is asked for alone takes as many ms as the user had events."""
+
+        def score(self, queries: Queries, items: I32 | None = None) -> F32:
+            Busy.now += 0.001 * int((queries.items >= 0).sum())
+            return super(Busy, self).score(queries, items)
+
+    monkeypatch.setattr(examining, "make", lambda *_, **__: Moody())
+    events = interactions([0] * 103, list(range(103)))
+    plan = prequential(events, every=1)
+    task = Examination("popularity", {}, 0, events, None, plan, np.eye(103), K)
+    figures = examine(lambda _: None, task, clock=lambda: Busy.now).figures
+    # histories of 1 to 102 events; the first list is not counted, as it may compile
+    assert figures["score_p50_ms"] == pytest.approx(52.0)
+    assert figures["score_p99_ms"] == pytest.approx(101.0)
+
+
 def test_lists_that_were_due_before_anything_was_learned_are_counted() -> None:
     events = interactions([0] * 10, list(range(10)))
     found = examined(events, prequential(events, every=4))
