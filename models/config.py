@@ -6,9 +6,9 @@ values. Never reads a file, a clock or the environment.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -163,6 +163,14 @@ class TransformerSettings(Section):
     weight_decay: float = Field(0.01, ge=0)
     batch_tokens: int = Field(512, ge=32)
     window: int = Field(100, ge=4, le=1000, description="length of a training sequence")
+
+    @model_validator(mode="after")
+    def _heads_turn_pairs(self) -> Self:
+        if self.d_model % (2 * self.heads):
+            raise ValueError(
+                f"d_model ({self.d_model}) must be a multiple of twice the number of heads ({self.heads})"
+            )
+        return self
 
 
 class ModelSettings(Section):

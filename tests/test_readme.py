@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import typer.main
 
+from models.family.registry import MODELS
 from stream_app.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -37,3 +39,12 @@ def test_every_target_of_make_is_one() -> None:
 def test_every_file_that_it_points_to_is_there() -> None:
     for path in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / path).exists(), path
+
+
+def test_every_model_of_the_family_has_its_figure() -> None:
+    """Of the kept table, worst ones included: a reader should not have to ask which were left out."""
+    table = json.loads((ROOT / "benchmarks/results/leave_one_out_ml-100k_all.json").read_text())
+    (row,) = [line for line in README.splitlines() if line.startswith("| all models of the family")]
+    said = dict(re.findall(r"([a-z0-9-]+) \*{0,2}(\.\d{4})", row))
+    assert said == {one["model"]: f"{one['hr@10']:.4f}"[1:] for one in table["records"]}
+    assert said.keys() == MODELS.keys()

@@ -79,14 +79,18 @@ class BiasedMF(RatingModel):
         rated = self._rated(events)
         self._learn(rated, np.arange(len(rated)))
 
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        self._grow()
+
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         bias, vector = self._of(queries.user, self.user_bias, self.user)
         ratings: F32 = np.float32(self.mean[0]) + bias[:, None] + self.item_bias + vector @ self.item.T
         return chosen(ratings, items)
 
-    def rating(self, user: I32, item: I32) -> F32:
-        """The expected rating, within the scale of the ratings that were learned."""
-        user_bias, w = self._of(user, self.user_bias, self.user)
+    def rating(self, queries: Queries, of: I64, item: I32) -> F32:
+        """The expected rating, within the scale of the ratings that were learned; the history is not looked at."""
+        user_bias, w = self._of(queries.user[of], self.user_bias, self.user)
         item_bias, h = self._of(item, self.item_bias, self.item)
         expected: F32 = (self.mean[0] + user_bias + item_bias + (w * h).sum(axis=1)).astype(np.float32)
         low, high = self.scale

@@ -126,14 +126,14 @@ class Model(ABC):
 
     Attributes:
         name: as in `models.family.registry`.
-        uses_content: whether what is known of items changes anything.
+        uses_content: whether what is known of items changes anything; of a hybrid its members say it.
         n_users, n_items: codes below these are known; content counts as knowing an item.
         checkpoints: folder for training that is under way, of models that can go on after a kill; None keeps nothing.
         resumed_from: steps of the last training that came from a checkpoint and were not made again.
     """
 
     name: ClassVar[str]
-    uses_content: ClassVar[bool] = False
+    uses_content: bool = False
     Settings: ClassVar[type[Section]] = Section
     checkpoints: Path | None = None
     resumed_from: int = 0
@@ -209,8 +209,21 @@ class RatingModel(Model):
     """A model that also says which rating a user would give."""
 
     @abstractmethod
-    def rating(self, user: I32, item: I32) -> F32:
-        """The expected rating of each pair, float32 [m]; unknown codes are answered with what is known without them."""
+    def rating(self, queries: Queries, of: I64, item: I32) -> F32:
+        """The expected rating of items by the users of queries, float32 [m]; NaN for "no idea".
+
+        Args:
+            of: row of the queries, int64 [m].
+            item: code, int32 [m]; unknown users and items are answered with what is known without them.
+        """
+
+
+class ActionModel(Model):
+    """A model that also says what a user would do next, whatever the item."""
+
+    @abstractmethod
+    def actions(self, queries: Queries) -> F32:
+        """Probability of each action code for each query's next event, float32 [n, codes]; NaN for "no idea"."""
 
 
 def best(scores: F32, k: int) -> tuple[I32, F32]:

@@ -199,6 +199,10 @@ class EALS(Model, Factored):
         c = self._missing()
         _follow(events.user, events.item, new, self.user, self.item, c, *sides, s.l2, s.rounds)
 
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        self._grow()
+
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         return chosen(self.embed(queries) @ self.item.T, items)
 
@@ -238,10 +242,13 @@ class EALS(Model, Factored):
             self.n_items = max(self.n_items, int(events.item.max()) + 1)
         new = self.taken.add(events)
         self.weight = np.concatenate([self.weight, np.full(int(new.sum()), weight, np.float32)])
+        self._grow()
+        return new
+
+    def _grow(self) -> None:
         s = self.settings
         self.user = grown(self.user, self.n_users, seed=self.seed, side="user", std=s.init_std)
         self.item = grown(self.item, self.n_items, seed=self.seed, side="item", std=s.init_std)
-        return new
 
     def _sides(self, new: int) -> tuple[Side, Side]:
         """All pairs by user and by item; the last `new` are not there yet."""

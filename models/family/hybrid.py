@@ -16,12 +16,12 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from models.base import F32, F64, I32, Bool
 from models.config import Section
 from models.family.contract import NOBODY, Arrays, Content, Interactions, Model, Queries, chosen
-from models.family.registry import make
+from models.family.registry import MODELS, make, model_class
 from models.family.taken import newest
 
 FLAT = 60.0
@@ -29,10 +29,24 @@ FLAT = 60.0
 
 
 class Member(Section):
-    """A model of the registry, and how it is set."""
+    """A model of the registry, and how it is set; what is wrong with it is told by its place in the hybrid."""
 
     model: str
     settings: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("model")
+    @classmethod
+    def _there(cls, model: str) -> str:
+        if model not in MODELS:
+            raise ValueError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
+        return model
+
+    @field_validator("settings")
+    @classmethod
+    def _its_own(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if settings and "model" in info.data:
+            model_class(info.data["model"]).Settings(**settings)
+        return settings
 
 
 class WeightedMember(Member):
@@ -59,6 +73,7 @@ class Hybrid(Model):
         self.members = tuple(
             make(one.model, one.settings, seed=seed, content=content) for one in self.described()
         )
+        self.uses_content = any(member.uses_content for member in self.members)
 
     @abstractmethod
     def described(self) -> tuple[Member, ...]:
@@ -73,6 +88,11 @@ class Hybrid(Model):
         for member in self.members:
             member.partial_fit(events)
         self._count()
+
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        for member in self.members:
+            member.know(n_items)
 
     def arrays(self) -> Arrays:
         return {

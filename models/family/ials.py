@@ -62,6 +62,10 @@ class IALS(Model, Factored):
     def partial_fit(self, events: Interactions) -> None:
         self._learn(events, 1)
 
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        self.item = self._grown(self.item, "item", self.n_items)
+
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         return chosen(self.embed(queries) @ self.item.T, items)
 

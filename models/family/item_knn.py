@@ -55,6 +55,12 @@ class ItemKNN(Model):
         self.taken.add(events)
         self._count(before)
 
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        for pairs in (self.common, self.similar):
+            pairs.resize((self.n_items, self.n_items))
+        self.counts = self.common.diagonal()
+
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         history = newest(queries, self.n_items)
         weight = fading(history.age, self.settings.half_life)

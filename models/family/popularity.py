@@ -46,6 +46,10 @@ class Popularity(Model):
         mass += np.bincount(events.item, decay**age, minlength=self.n_items)
         self.mass = mass
 
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        self.mass = np.concatenate([self.mass, np.zeros(self.n_items - len(self.mass))])
+
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         everyone = np.broadcast_to(self.mass.astype(np.float32), (len(queries), self.n_items))
         return chosen(everyone, items)

@@ -144,8 +144,19 @@ def temporal(events: Interactions, *, on: str = "test", learn: float = 0.8, vali
     return Plan(questions, [Stage(learned, 0, len(questions))], {REPEAT: int((~new[begin:end]).sum())})
 
 
-def prequential(events: Interactions, *, every: int = 20_000) -> Plan:
-    """Every event is asked for before it is learned; learning takes place after every `every` events.
+def due(n: int) -> int:
+    """Events between two learnings of a stream of so many, where nobody says: a twentieth of it, at most 20,000.
+
+    What comes before the first learning is all misses, so a short stream can't wait as long as a long one.
+
+    >>> due(1_000_209), due(6_000), due(3)
+    (20000, 300, 1)
+    """
+    return min(20_000, max(1, n // 20))
+
+
+def prequential(events: Interactions, *, every: int | None = None) -> Plan:
+    """Every event is asked for before it is learned; learning takes place after every `every` events (see `due`).
 
     As `headrace backtest` counts: a user's first event and an item that the user already had are learned from and not
     asked for; an item that was never seen is a miss. Histories are exact to the event, however rarely the model
@@ -153,6 +164,7 @@ def prequential(events: Interactions, *, every: int = 20_000) -> Plan:
     moment is not: a backtest's list is made after the user's last event, here with all that was learned since.
     """
     n = len(events)
+    every = due(n) if every is None else every
     new = _first_time(events)
     first = np.zeros(n, np.bool_)
     first[np.unique(events.user, return_index=True)[1]] = True

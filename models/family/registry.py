@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +31,9 @@ MODELS: dict[str, str] = {
 }
 """Name → module:class. A module is imported when its model is first asked for: torch is slow to load."""
 
+NEEDS = {"content": "content", "biased-mf": "ratings"}
+"""What all scores of a model are made of, beside events: where there is none of it, its lists mean nothing."""
+
 
 def model_class(name: str) -> type[Model]:
     """The class of this name.
@@ -42,6 +46,29 @@ def model_class(name: str) -> type[Model]:
     module, _, attribute = MODELS[name].partition(":")
     found: type[Model] = getattr(import_module(module), attribute)
     return found
+
+
+def with_defaults(name: str, settings: Mapping[str, Any], around: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, and of `around` (a device, the scale of ratings) what the model can be told and was not.
+
+    Members of a hybrid are told too. What is no model's settings is left for validation to refuse.
+
+    >>> with_defaults("unified", {"high": 7}, {"low": 0, "high": 10, "depth": 3})
+    {'low': 0, 'high': 7}
+    """
+    own = {key: value for key, value in around.items() if key in model_class(name).Settings.model_fields}
+    return own | {key: _member(value, around) for key, value in settings.items()}
+
+
+def _member(value: Any, around: Mapping[str, Any]) -> Any:
+    if isinstance(value, list | tuple):
+        return [_member(one, around) for one in value]
+    if not isinstance(value, Mapping) or value.get("model") not in MODELS:
+        return value
+    settings = value.get("settings", {})
+    if not isinstance(settings, Mapping):
+        return value
+    return {**value, "settings": with_defaults(value["model"], settings, around)}
 
 
 def make(

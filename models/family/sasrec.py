@@ -8,28 +8,29 @@ before the layers (Xiong et al., ICML 2020), and an item has a bias.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import I64
-from models.config import Fraction, Section
-from models.family.losses import gbce
+from models.config import Section
 from models.family.sequential import INIT, Sequential, SequentialNetwork, SequentialSettings
-from models.family.training import Lesson
 from models.training.dropout import KeyedDropout, Noise
 
 
 class SASRecSettings(SequentialSettings):
-    """SASRec and its loss."""
+    """SASRec."""
 
     layers: int = Field(2, ge=1)
     heads: int = Field(1, ge=1, description="width must be a multiple of it")
-    loss: Literal["softmax", "gbce"] = "softmax"
-    calibration: Fraction = Field(0.75, description="t of gBCE")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of the number of heads ({self.heads})")
+        return self
 
 
 class Block(nn.Module):
@@ -58,8 +59,6 @@ class SASRecNetwork(SequentialNetwork):
 
     def __init__(self, settings: SASRecSettings, seed: int) -> None:
         d = settings.width
-        if d % settings.heads:
-            raise ValueError(f"width ({d}) must be a multiple of the number of heads ({settings.heads})")
         super().__init__(d, seed)
         self.position = nn.Parameter(torch.randn(settings.length, d) * INIT)
         self.dropout = KeyedDropout(settings.dropout, self.noise)
@@ -85,16 +84,3 @@ class SASRec(Sequential):
 
     def build(self) -> SASRecNetwork:
         return SASRecNetwork(self.settings, self.seed)
-
-    def loss(self, lesson: Lesson, h: Tensor, targets: I64, number: int) -> Tensor:
-        if self.settings.loss == "softmax":
-            return super().loss(lesson, h, targets, number)
-        drawn = lesson.rng(1, number).integers(1, self.n_items + 1, self.settings.negatives)
-        return gbce(
-            h,
-            self.network.item.weight,
-            self.network.bias.weight[:, 0],
-            self.tensor(targets),
-            self.tensor(drawn),
-            self.settings.calibration,
-        )

@@ -1,21 +1,25 @@
 """What models of the next item in a sequence have in common: how they are taught, and asked.
 
 In: a network that turns item rows into query vectors, one after each event. Out: scores, as products of query vectors
-and the same item vectors that the network reads. Attention (`sasrec`) and recurrence (`recurrent`) are such networks.
+and the same item vectors that the network reads. Attention (`sasrec`) and recurrence (`recurrent`) are such networks;
+`unified` has a network of its own, and their loss: the cross-entropy over all items or a sample of them, or gBCE
+(Petrov and Macdonald: gSASRec, RecSys 2023).
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from models.base import I64
+from models.config import Fraction
 from models.family.contract import Queries
-from models.family.losses import softmax
+from models.family.losses import gbce, softmax
 from models.family.padded import Windowed, asked_rows
 from models.family.tables import Table
 from models.family.training import Lesson, Network, NeuralSettings, ProductModel, Step
@@ -28,7 +32,44 @@ class SequentialSettings(NeuralSettings):
     """What all models of the next item can be told."""
 
     length: int = Field(100, ge=2, description="events of a user that are looked at")
-    negatives: int = Field(512, ge=1, description="items beside the targets that a step compares")
+    loss: Literal["softmax", "gbce"] = Field(
+        "softmax", description="cross-entropy over the items that a step compares, or gBCE of them"
+    )
+    negatives: int = Field(
+        512,
+        ge=1,
+        description="items beside the targets that a step compares; as many as there are: full cross-entropy",
+    )
+    calibration: Fraction = Field(0.75, description="t of gBCE")
+
+
+def next_item_loss(
+    settings: SequentialSettings,
+    lesson: Lesson,
+    number: int,
+    h: Tensor,
+    table: Tensor,
+    bias: Tensor,
+    targets: I64,
+) -> Tensor:
+    """The loss of query vectors [m, d] before events with these item rows [m], in the step of this number.
+
+    Args:
+        table, bias: of all items, with row 0 for "nothing": [n_items + 1, d], [n_items + 1].
+    """
+    if settings.loss == "gbce":
+        drawn = torch.from_numpy(lesson.rng(1, number).integers(1, len(table), settings.negatives))
+        taken = torch.from_numpy(targets)
+        return gbce(h, table, bias, taken.to(h.device), drawn.to(h.device), settings.calibration)
+    return softmax(
+        h,
+        table,
+        bias,
+        targets,
+        sampled=settings.negatives,
+        seed=lesson.seed,
+        step=lesson.step_key(number),
+    )
 
 
 class SequentialNetwork(Network):
@@ -57,19 +98,9 @@ class Sequential(ProductModel):
     def _step(self, lesson: Lesson, windows: Windowed, number: int) -> Tensor:
         batch = windows.take(number)
         vectors: Tensor = self.network(self.tensor(batch.rows))
-        return self.loss(lesson, vectors[self.tensor(batch.predicts)], batch.targets, number)
-
-    def loss(self, lesson: Lesson, h: Tensor, targets: I64, number: int) -> Tensor:
-        """The loss of query vectors [m, width] before events with these item rows [m], in the step of this number."""
-        return softmax(
-            h,
-            self.network.item.weight,
-            self.network.bias.weight[:, 0],
-            targets,
-            sampled=self.settings.negatives,
-            seed=self.seed,
-            step=lesson.step_key(number),
-        )
+        h = vectors[self.tensor(batch.predicts)]
+        table, bias = self.network.item.weight, self.network.bias.weight[:, 0]
+        return next_item_loss(self.settings, lesson, number, h, table, bias, batch.targets)
 
     def item_side(self) -> tuple[Tensor, Tensor]:
         return self.network.item.weight[1:], self.network.bias.weight[1:, 0]

@@ -24,7 +24,7 @@ from models.base import I32, Bool
 from models.family import snapshot
 from models.family.contract import Factored, Interactions, Model
 from models.family.descriptions import Description, content_of
-from models.family.registry import make, model_class
+from models.family.registry import make, with_defaults
 from models.sequence.snapshot import SnapshotError
 from models.training.checkpoint import CheckpointError
 from models.training.event_log import ERASED, Arrived, EventLog
@@ -46,12 +46,20 @@ class FamilyTrainer:
     """
 
     def __init__(
-        self, name: str, settings: Mapping[str, Any], seed: int, device: str = "cpu", threads: int = 1
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        seed: int,
+        device: str = "cpu",
+        threads: int = 1,
+        scale: tuple[float, float] = (1.0, 5.0),
     ) -> None:
-        """Raises ValueError where there is no such model, pydantic.ValidationError where a setting is wrong."""
-        if "device" in model_class(name).Settings.model_fields:
-            settings = {"device": device, **settings}
-        self.model = make(name, dict(settings), seed=seed)
+        """`scale` is the lowest and the highest rating.
+
+        Raises ValueError where there is no such model, pydantic.ValidationError where a setting is wrong.
+        """
+        around = {"device": device, "low": scale[0], "high": scale[1]}
+        self.model = make(name, with_defaults(name, settings, around), seed=seed)
         self.device, self.threads = torch.device(device), threads
         self.item_ids: list[str] = []
         self.user_ids: list[str] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from models.base import F32, I32, I64, Bool
@@ -41,6 +41,18 @@ class NeuralSettings(Section):
     kept: int = Field(2_000_000, ge=1, description="newest events kept for later lessons")
     replay: float = Field(4.0, ge=0, description="kept events that partial_fit goes through for each new one")
     device: str = Field("auto", description="as torch names it; auto: CUDA where there is, else the CPU")
+
+    @field_validator("device")
+    @classmethod
+    def _of_torch(cls, device: str) -> str:
+        if device != "auto":
+            try:
+                torch.device(device)
+            except RuntimeError:
+                raise ValueError(
+                    f"{device!r} is no device of torch; for example auto, cpu, cuda, cuda:1"
+                ) from None
+        return device
 
 
 class Network(nn.Module):

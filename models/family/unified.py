@@ -7,32 +7,31 @@ a history; which action and which value would come with an item. The backbone is
 An item's vector is v = id + Σ_m σ(w_m · c_m + b_m) c_m over what describes it: c_1 the sum of its hashed tokens'
 vectors, c_2 a projection of its ready-made embedding (text, image, audio). Content is projected into the space of the
 ids and gated, as in gated multimodal units (Arevalo et al., ICLR Workshop 2017), so that an item can be scored before
-its first event. The loss is the cross-entropy over all items, or a sample of them with a correction of -log Q, plus
-those of two more heads on the same vectors (multi-task learning: Caruana, Machine Learning 28, 1997). Candidates
-don't see each other: a score is a product of two vectors.
+its first event. The loss is that of all sequence models (`models.family.sequential`), plus those of two more heads on
+the same vectors (multi-task learning: Caruana, Machine Learning 28, 1997). Candidates don't see each other: a score is
+a product of two vectors.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import F32, I64
+from models.base import F32, I32, I64
 from models.config import Section, TransformerSettings
-from models.family.contract import NOBODY, Content, Queries
+from models.family.contract import NOBODY, ActionModel, Content, Queries, RatingModel
 from models.family.item_content import ItemContent, described
-from models.family.losses import softmax
-from models.family.sequential import INIT, SequentialSettings
+from models.family.sequential import INIT, SequentialSettings, next_item_loss
 from models.family.tables import Table
 from models.family.training import Lesson, Network, ProductModel, Step
 from models.sequence.encode import Events
-from models.sequence.transformer import LEVELS, EventEncoder, band_for
+from models.sequence.transformer import LEVELS, EventEncoder, band_for, value_buckets
 from models.training.event_log import MAX_ACTIONS, Sequences
 from models.training.windows import Windows, batch_of, grouped, plan
 
@@ -43,7 +42,7 @@ MAX_SCENARIOS = 64
 class UnifiedSettings(SequentialSettings):
     """The unified model."""
 
-    width: int = Field(64, ge=2, le=1024, description="a multiple of twice the number of heads")
+    width: int = Field(64, ge=8, le=512, description="a multiple of twice the number of heads")
     layers: int = Field(2, ge=1, le=4)
     heads: int = Field(2, ge=1, le=16)
     lr: float = Field(1e-3, gt=0)
@@ -52,9 +51,23 @@ class UnifiedSettings(SequentialSettings):
     )
     action_share: float = Field(0.1, ge=0, description="weight of the loss of the next action")
     value_share: float = Field(0.1, ge=0, description="weight of the loss of the next value")
-    low: float = Field(1.0, description="lowest rating")
-    high: float = Field(5.0, description="highest rating")
+    low: float = Field(1.0, description="lowest rating; where nobody says, that of the settings of events")
+    high: float = Field(5.0, description="highest rating; where nobody says, that of the settings of events")
     buckets: int = Field(1 << 14, ge=2, description="of hashed tokens of the content")
+
+    @model_validator(mode="after")
+    def _heads_turn_pairs(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width ({self.width}) must be a multiple of twice the number of heads ({self.heads})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_scale(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        return self
 
 
 class UnifiedNetwork(Network):
@@ -118,8 +131,8 @@ class UnifiedNetwork(Network):
         )
 
 
-class Unified(ProductModel):
-    """Causal attention over all kinds of events, item vectors of id and content, three tasks (see the module)."""
+class Unified(ProductModel, RatingModel, ActionModel):
+    """Causal attention, items of id and gated content, three tasks (Vaswani et al. 2017; Arevalo et al. 2017)."""
 
     name = "unified"
     uses_content = True
@@ -173,10 +186,8 @@ class Unified(ProductModel):
             self.tensor(batch.segments),
             torch.arange(len(batch.events), device=self.device),
         )[self.tensor(batch.sources)]
-        loss = softmax(
-            h, vectors, network.bias.weight[:, 0], targets,
-            sampled=self.settings.negatives, seed=self.seed, step=lesson.step_key(number),
-        )  # fmt: skip
+        bias = network.bias.weight[:, 0]
+        loss = next_item_loss(self.settings, lesson, number, h, vectors, bias, targets)
         if self.settings.action_share and (events.action != events.action[0]).any():
             action = functional.cross_entropy(network.next_action(h), self.tensor(follow[1]))
             loss = loss + self.settings.action_share * action
@@ -196,25 +207,36 @@ class Unified(ProductModel):
 
     def settle(self) -> None:
         self._vectors = self.network.item_vectors()
+        low, high = self.settings.low, self.settings.high
+        given = self.kept.value[~np.isnan(self.kept.value)]
+        bucket = value_buckets(given, low, high) - 1
+        counts = np.bincount(bucket, minlength=LEVELS)
+        mean = np.bincount(bucket, given, minlength=LEVELS) / np.maximum(counts, 1)
+        # A level stands for the mean of its ratings: on a scale of five the middle of no level is 3.
+        self._levels = np.where(counts > 0, mean, np.linspace(low, high, LEVELS)).astype(np.float32)
+        self._rates = bool(self.settings.value_share) and len(given) > 0
 
     def item_side(self) -> tuple[Tensor, Tensor]:
         return self._vectors[1:], self.network.bias.weight[1:, 0]
 
     def actions(self, queries: Queries) -> F32:
-        """Probability of each action code for each query's next event, float32 [n, MAX_ACTIONS]."""
+        if not self.settings.action_share:
+            return np.full((len(queries), MAX_ACTIONS), np.nan, np.float32)
         with torch.inference_mode():
             logits = self.network.next_action(self.query_side(queries))[:, 1:]
             found: F32 = torch.softmax(logits, 1).cpu().numpy()
         return found
 
-    def values(self, queries: Queries, items: I64) -> F32:
-        """The rating that each query's user would give an item [n], float32 [n], on the scale of the settings."""
-        low, high = self.settings.low, self.settings.high
-        levels = torch.linspace(low, high, LEVELS, device=self.device)
+    def rating(self, queries: Queries, of: I64, item: I32) -> F32:
+        """The expected rating after the query's history; NaN where no rating taught the model."""
+        if not self._rates:
+            return np.full(len(of), np.nan, np.float32)
+        rows = np.where(item < self.n_items, item + 1, 0).astype(np.int64)
         with torch.inference_mode():
-            taken = functional.embedding(self.tensor(items.astype(np.int64) + 1), self._vectors)
-            logits = self.network.next_value(self.query_side(queries) * taken)[:, 1:]
-            found: F32 = (torch.softmax(logits, 1) @ levels).cpu().numpy()
+            h = self.query_side(queries)[self.tensor(of)]
+            taken = functional.embedding(self.tensor(rows), self._vectors)
+            shares = torch.softmax(self.network.next_value(h * taken)[:, 1:], 1)
+            found: F32 = (shares @ self.tensor(self._levels)).cpu().numpy()
         return found
 
     def query_side(self, queries: Queries) -> Tensor:

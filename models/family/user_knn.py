@@ -52,6 +52,10 @@ class UserKNN(Model):
         self.taken.add(events)
         self._index()
 
+    def know(self, n_items: int) -> None:
+        super().know(n_items)
+        self._index()
+
     def score(self, queries: Queries, items: I32 | None = None) -> F32:
         alike = self.similarity(queries)
         users, weight = best(np.where(alike > 0.0, alike, np.float32(-np.inf)), self.settings.neighbours)

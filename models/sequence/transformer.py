@@ -127,10 +127,6 @@ class EventEncoder(nn.Module):
 
     def __init__(self, config: TransformerSettings, n_actions: int, band: int) -> None:
         super().__init__()
-        if config.d_model % (2 * config.heads):
-            raise ValueError(
-                f"d_model ({config.d_model}) must be a multiple of twice the number of heads ({config.heads})"
-            )
         self.config, self.band = config, band
         d = config.d_model
         self.action = nn.Parameter(torch.randn(n_actions + 1, d) * INIT)

@@ -1,7 +1,8 @@
 """`headrace evaluate`: models of the family on one protocol, in one table.
 
 In: flags. Out: a progress bar on stderr, the table on stdout, `table.json` and plots under `--out`; exit code 1 where
-a model failed. The work is done in `stream_app.evaluation.evaluate`.
+a model failed, but for those of `all` that the data is not for (`content` without content, `biased-mf` without
+ratings). The work is done in `stream_app.evaluation.evaluate`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stream_app.commands.data import Columns, Delimiter, EventType, Items, TsUnit, load_data, with_items
-from stream_app.commands.model_settings import check, check_name
+from stream_app.commands.model_settings import check_name
 from stream_app.commands.options import ConfigFile, TimestampUnit, make_folder, parse_assignment
 from stream_app.commands.settings import load_settings
 from stream_app.errors import EXIT_FAILED, UsageError
+from stream_app.model_settings import check
 
 if TYPE_CHECKING:
     from stream_app.evaluation.table import Table
@@ -70,8 +72,14 @@ def evaluate(
         Part, typer.Option("--on", help="Ask for the test or the validation events (not prequential).")
     ] = Part.test,
     every: Annotated[
-        int, typer.Option("--every", min=1, help="Prequential: models learn after so many events.")
-    ] = 20_000,
+        int | None,
+        typer.Option(
+            "--every",
+            min=1,
+            help="Prequential: models learn after so many events.",
+            show_default="a twentieth of them, at most 20,000",
+        ),
+    ] = None,
     negatives: Annotated[
         int,
         typer.Option("--negatives", min=0, help="Leave-one-out: rank among so many sampled items, not all."),
@@ -101,8 +109,8 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="MODEL.SETTING=VALUE",
-            help="A setting of one model, e.g. popularity.half_life=5000; may be repeated. "
-            "`headrace settings --model MODEL` has them.",
+            help="A setting of one model, e.g. popularity.half_life=5000 (`headrace settings --model MODEL` has "
+            "them), or of how events are read, e.g. events.rating_high=10; may be repeated.",
         ),
     ] = None,
 ) -> None:
@@ -111,9 +119,10 @@ def evaluate(
     docs/evaluation.md explains every column.
     """
     _check(protocol, on, negatives, learn_validation, checkpoints)
-    chosen = models_of(models, assignments)
+    of_events = [text for text in assignments or () if text.startswith("events.")]
+    chosen = models_of(models, [text for text in assignments or () if text not in of_events])
     numbers = seeds_of(seeds)
-    settings = load_settings(config, None, None, {})
+    settings = load_settings(config, None, of_events, {})
     make_folder("--out", out)
     if checkpoints is not None:
         make_folder("--checkpoints", checkpoints)
@@ -124,7 +133,7 @@ def evaluate(
     from stream_app.evaluation import figures as evaluation_figures
     from stream_app.evaluation import table as evaluation_table
     from stream_app.evaluation.data import stream
-    from stream_app.evaluation.evaluate import Protocol, run
+    from stream_app.evaluation.evaluate import Protocol, run, unfit
 
     console = Console(stderr=True)
     bar = Progress(
@@ -135,10 +144,11 @@ def evaluate(
         console=console,
         disable=not console.is_terminal,
     )
+    events = stream(dataset, settings.events, limit=limit, min_item_events=min_item_events)
     with bar:
         task = bar.add_task(data, total=None)
         table = run(
-            stream(dataset, settings.events, limit=limit, min_item_events=min_item_events),
+            events,
             chosen,
             Protocol(protocol.value, on.value, every, negatives, learn_validation),
             seeds=numbers,
@@ -148,11 +158,15 @@ def evaluate(
                 task, description=f"{who} {what}", completed=done, total=total
             ),
             on_record=lambda so_far: evaluation_table.write(so_far, out),
+            on_note=lambda note: console.print(
+                f"headrace: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            ),
         )
     written = [evaluation_table.write(table, out), *evaluation_figures.write(table, out)]
     show(table)
     typer.echo(f"written: {', '.join(str(path) for path in written)}")
-    if table.failed:
+    # of all models those fail, too, that the data is not for: that was not asked for by name
+    if any(models != "all" or unfit(record["model"], events) is None for record in table.failed):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -188,12 +202,13 @@ def models_of(names: str, assignments: list[str] | None) -> ModelSettings:
         name, _, setting = path.partition(".")
         if name not in chosen or not setting:
             raise UsageError(
-                f"--set {path}: needs MODEL.SETTING of a model that is asked", f"Models: {', '.join(chosen)}"
+                f"--set {path}: needs MODEL.SETTING of a model that is asked, or events.SETTING",
+                f"Models: {', '.join(chosen)}",
             )
         chosen[name][setting] = value
     for name, settings in chosen.items():
         if settings:
-            check(name, settings)
+            check(name, settings, f"--set {name}")
     return chosen
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from stream_app.commands.settings import as_toml
 from stream_app.errors import UsageError
@@ -56,27 +56,6 @@ def check_name(flag: str, name: str, names: Iterable[str]) -> None:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     meant = f"; did you mean {close[0]}?" if close else ""
     raise UsageError(f"{flag} {name!r}: there is no such model{meant}", f"Models: {', '.join(known)}")
-
-
-def check(name: str, given: Mapping[str, Any]) -> None:
-    """Refuse settings of `--set NAME.SETTING=VALUE` that the model does not have, or not with this value."""
-    from pydantic import ValidationError
-
-    from models.family.registry import model_class
-
-    settings = model_class(name).Settings
-    try:
-        settings(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(map(str, first["loc"]))
-        if first["type"] != "extra_forbidden":
-            raise UsageError(f"--set {name}.{path}: {first['input']!r}: {first['msg']}") from None
-        close = difflib.get_close_matches(path, settings.model_fields, n=1, cutoff=0.5)
-        meant = (
-            f"did you mean {name}.{close[0]}?" if close else f"`headrace settings --model {name}` lists all"
-        )
-        raise UsageError(f"--set {name}.{path}: no such setting; {meant}") from None
 
 
 def _fields(fields: Mapping[str, FieldInfo]) -> list[str]:

@@ -1,7 +1,8 @@
 """A data set as the model family takes it: interactions, content, and what lists' diversity is measured on.
 
-In: a `Dataset` and which of its events count. Out: a `Stream`. Ratings are clamped to the scale of the settings; an
-erasure, a type that does not teach positively and a repeated event id are left out and counted.
+In: a `Dataset` and which of its events count. Out: a `Stream`. Ratings are clamped to the scale of the settings, and
+those that had to be are counted; an erasure, a type that does not teach positively and a repeated event id are left out
+and counted.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class Stream:
         content: words of each item, or None.
         vectors: a description of each item, float64 [items, d]; `described_by` says what it was made of.
         left_out: why events of the data set are not among `events`, and how many.
+        scale: the lowest and the highest rating.
+        clamped: ratings that lay outside of it.
+        spread: the lowest and the highest rating of the data set; None without any.
     """
 
     name: str
@@ -40,6 +44,9 @@ class Stream:
     vectors: F64
     described_by: str
     left_out: dict[str, int] = field(default_factory=dict)
+    scale: tuple[float, float] = (1.0, 5.0)
+    clamped: int = 0
+    spread: tuple[float, float] | None = None
 
     @property
     def users(self) -> int:
@@ -50,6 +57,11 @@ class Stream:
     def items(self) -> int:
         """Items with an event: the catalogue that is ranked."""
         return len(self.vectors)
+
+    @property
+    def described(self) -> int:
+        """Items that something is known of beside their events."""
+        return 0 if self.content is None else sum(map(bool, self.content.tokens))
 
 
 def stream(
@@ -64,8 +76,10 @@ def stream(
     again = ~erases & ~disliked & _repeated_ids(dataset, n)
     kept = ~(erases | disliked | again)
     rated = np.array([name == RATING for name in dataset.types], np.bool_)[kind]
-    value = np.clip(dataset.value[:n], settings.rating_low, settings.rating_high)
-    ratings: F32 = np.where(rated, value, np.nan).astype(np.float32)
+    scale = settings.rating_low, settings.rating_high
+    given = np.where(rated, dataset.value[:n], np.nan)
+    ratings: F32 = np.clip(given, *scale).astype(np.float32)
+    there = given[kept & np.isfinite(given)]
     taught = Interactions(
         dataset.user[:n], dataset.item[:n], ratings, dataset.ts[:n], kind.astype(np.int32),
         dataset.scenario[:n] + 1,
@@ -85,6 +99,9 @@ def stream(
             "a repeated event id": int(again.sum()),
             f"an item with fewer than {min_item_events} events": len(taught) - len(events),
         },
+        scale=scale,
+        clamped=int(((there < scale[0]) | (there > scale[1])).sum()),
+        spread=(float(there.min()), float(there.max())) if len(there) else None,
     )
 
 

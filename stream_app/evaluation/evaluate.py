@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.base import I32
-from models.family.protocols import Plan, leave_one_out, negatives, prequential, temporal
+from models.family.protocols import Plan, due, leave_one_out, negatives, prequential, temporal
+from models.family.registry import NEEDS
 from stream_app.errors import HeadraceError
 from stream_app.evaluation import apart
 from stream_app.evaluation.data import Stream
@@ -21,6 +24,8 @@ from stream_app.evaluation.examine import Examination, Findings, examine
 from stream_app.evaluation.table import Entry, Table
 
 BASELINE = "popularity"
+EARLY = 0.1
+"""Share of the lists that may be due before anything is learned without a word about it."""
 OnProgress = Callable[[str, str, int, int], None]
 """Told the model and seed, what it does, the questions it answered, and all of them."""
 
@@ -36,7 +41,7 @@ class Protocol:
     Attributes:
         name: prequential, leave-one-out or temporal.
         on: which events are asked for: test or validation; of a prequential run always all.
-        every: events between two learnings of a prequential run.
+        every: events between two learnings of a prequential run; None: by the stream's length (see `due`).
         negatives: 0 ranks all items; else the one relevant item is ranked among so many that the user never took
             (leave-one-out alone; the same for all models, others with each seed), and validation events are learned as
             the protocol of He et al. (2017) does.
@@ -45,7 +50,7 @@ class Protocol:
 
     name: str
     on: str = "test"
-    every: int = 20_000
+    every: int | None = None
     negatives: int = 0
     learn_validation: bool = False
 
@@ -68,7 +73,49 @@ def plan_of(stream: Stream, protocol: Protocol) -> Plan:
             f"{stream.name}: none of its {len(stream.events):,} events can be asked for by {protocol.name}",
             "More events, or another --protocol: a user needs a history, and an item that is not in it.",
         )
+    if not any(len(stage.learn) and stage.first < stage.last for stage in plan.stages):
+        raise EvaluationError(
+            f"{stream.name}: all lists of its {len(stream.events):,} events are due before anything is learned",
+            f"Learn more often: --every {due(len(stream.events))}",
+        )
     return plan
+
+
+def unfit(name: str, stream: Stream) -> str | None:
+    """Why the lists of this model would mean nothing on this stream; None where they may."""
+    needs = NEEDS.get(name)
+    if needs == "content" and stream.content is None:
+        return "nothing is known of the items: the data has no titles and no categories"
+    if needs == "ratings" and np.isnan(stream.events.value).all():
+        return "no ratings: no event that teaches has a value"
+    return None
+
+
+def notes(stream: Stream, plan: Plan) -> list[str]:
+    """What makes the figures of all models something else than they seem; empty where nothing does."""
+    return [*_of_ratings(stream), *_of_learning(plan)]
+
+
+def _of_ratings(stream: Stream) -> list[str]:
+    if not stream.clamped or stream.spread is None:
+        return []
+    (low, high), (least, most) = stream.scale, stream.spread
+    return [
+        f"{stream.clamped:,} ratings outside of {low:g} to {high:g} were clamped; they go from {least:g} to {most:g}:"
+        f" name the scale with --set events.rating_low={min(low, least):g} --set events.rating_high={max(high, most):g}"
+    ]
+
+
+def _of_learning(plan: Plan) -> list[str]:
+    before = next((stage.first for stage in plan.stages if len(stage.learn)), len(plan.questions))
+    counted = plan.questions.user_events > 0
+    early, lists = int(counted[:before].sum()), int(counted.sum())
+    if early <= EARLY * lists:
+        return []
+    return [
+        f"{early:,} of {lists:,} lists ({early / lists:.0%}) are due before anything is learned, and are misses"
+        " of every model: learn more often with a smaller --every"
+    ]
 
 
 def run(
@@ -81,6 +128,7 @@ def run(
     checkpoints: Path | None = None,
     on_progress: OnProgress | None = None,
     on_record: Callable[[Table], object] | None = None,
+    on_note: Callable[[str], object] | None = None,
 ) -> Table:
     """Ask every model with every seed.
 
@@ -89,8 +137,12 @@ def run(
         checkpoints: folder in which training under way is kept, so that the same run, started again, goes on with it.
         on_record: given the table after each record, so that a long run that is broken off leaves what it has; the
             comparison with the best is in the last one alone.
+        on_note: told beforehand what the reader of the figures has to know.
     """
     plan = plan_of(stream, protocol)
+    for note in notes(stream, plan):
+        if on_note is not None:
+            on_note(note)
     drawn = {
         seed: negatives(plan, stream.events, protocol.negatives, seed) if protocol.negatives else None
         for seed in seeds
@@ -107,6 +159,7 @@ def run(
             plan=plan,
             vectors=stream.vectors,
             k=k,
+            scale=stream.scale,
             expected=expected,
             negatives=drawn[seed],
             keep_lists=expected is None,
@@ -127,10 +180,13 @@ def run(
     except apart.ApartError as error:
         raise EvaluationError(f"the baseline that every model is compared with failed: {error}") from error
     for name, settings in models.items():
+        why_not = unfit(name, stream)
         for seed in seeds:
             baseline = baselines.get(seed, baselines[seeds[0]])
             same = name == BASELINE and not settings and seed in baselines
             try:
+                if why_not is not None:
+                    raise apart.ApartError(why_not)
                 found = baseline if same else ask(name, settings, seed, baseline.lists)
                 done.add(Entry(name, seed, settings, found, None))
             except apart.ApartError as error:
@@ -152,9 +208,12 @@ def _facts(stream: Stream, protocol: Protocol, plan: Plan, k: int) -> dict[str, 
         "protocol": protocol.name,
         "on": "all events" if protocol.name == "prequential" else protocol.on,
         "validation_learned": protocol.on == "test" and (protocol.learn_validation or protocol.negatives > 0),
-        "every": protocol.every if protocol.name == "prequential" else None,
+        "every": (protocol.every or due(len(stream.events))) if protocol.name == "prequential" else None,
         "ranking": f"sampled: {protocol.negatives} negatives" if protocol.negatives else "full",
         "k": k,
         "not_asked": {why: count for why, count in plan.unscored.items() if count},
         "diversity_by": stream.described_by,
+        "described_items": stream.described,
+        "rating_scale": list(stream.scale),
+        "ratings_clamped": stream.clamped,
     }

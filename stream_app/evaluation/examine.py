@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from models.base import F32, F64, I32, I64, Bool
-from models.family.contract import NOBODY, Content, Interactions, Model, Queries, RatingModel, best
+from models.base import F64, I32, I64, Bool
+from models.family.contract import NOBODY, Content, Interactions, Model, Queries, best
 from models.family.histories import Timeline
 from models.family.protocols import Plan
-from models.family.registry import make
+from models.family.registry import make, with_defaults
 from models.metrics import lists as metrics
 from models.metrics.beyond_accuracy import gini, mean_of_listed, serendipity
 from models.metrics.rankings import RANKING, hit_rate, hits
+from stream_app.evaluation.answers import Answers
 from stream_app.evaluation.apart import forget_peak, memory_mb
 
 HISTORY, WHOLE = 200, 4096
@@ -40,9 +41,7 @@ TIMED, TIMED_S = 500, 20.0
 
 CURVE_POINTS = 50
 
-LEVELS = 20
-"""A scale with more different ratings than this is continuous: whether the very rating was found is not asked."""
-
+Clock = Callable[[], float]
 Tell = Callable[[tuple[str, int, int]], None]
 """Is told what is being done, the questions answered, and all there are."""
 
@@ -55,6 +54,7 @@ class Examination:
         name, settings, seed: of the model, as in `models.family.registry`.
         vectors: a description of each item for the diversity of lists, float [items, d].
         k: length of a list.
+        scale: the lowest and the highest rating, for models that don't see for themselves.
         expected: the popularity baseline's list for each question, int32 [n, k]; None: the model's own lists are it.
         negatives: items among which alone the relevant one is ranked, int32 [n, count]; None ranks all items.
         keep_lists: whether the lists are among the findings.
@@ -69,6 +69,7 @@ class Examination:
     plan: Plan
     vectors: F64
     k: int
+    scale: tuple[float, float] = (1.0, 5.0)
     expected: I32 | None = None
     negatives: I32 | None = None
     keep_lists: bool = False
@@ -110,15 +111,16 @@ class Findings:
     lists: I32 | None
 
 
-def examine(tell: Tell, task: Examination) -> Findings:
-    """Run the plan with a fresh model."""
-    return _Desk(task).run(tell)
+def examine(tell: Tell, task: Examination, clock: Clock = time.perf_counter) -> Findings:
+    """Run the plan with a fresh model; `clock` says the seconds that learning and listing took."""
+    return _Desk(task, clock).run(tell)
 
 
 class _Desk:
     """The run of one examination."""
 
-    def __init__(self, task: Examination) -> None:
+    def __init__(self, task: Examination, clock: Clock) -> None:
+        self.clock = clock
         self.task, self.plan, self.questions = task, task.plan, task.plan.questions
         n = len(self.questions)
         once = n == len(np.unique(self.questions.user))
@@ -126,14 +128,18 @@ class _Desk:
         self.timeline = Timeline(task.events, max(1, min(longest, WHOLE if once else HISTORY)))
         self.lists = np.full((n, task.k), NOBODY, np.int32)
         self.novelty, self.popularity, self.distance = (np.full(n, np.nan) for _ in range(3))
-        self.predicted: F32 = np.full(len(self.questions.row), np.nan, np.float32)
+        self.answers = Answers(task.events, self.questions)
         self.counts = np.zeros(len(task.vectors), np.int64)
         self.main: Bool = self.questions.user_events > 0
         self.listing = 0.0
 
     def run(self, tell: Tell) -> Findings:
-        model = make(self.task.name, self.task.settings, seed=self.task.seed, content=self.task.content)
-        model.checkpoints = self.task.checkpoints
+        task = self.task
+        settings = with_defaults(
+            task.name, task.settings, dict(zip(("low", "high"), task.scale, strict=True))
+        )
+        model = make(task.name, settings, seed=task.seed, content=task.content)
+        model.checkpoints = task.checkpoints
         forget_peak()
         before, _ = memory_mb()
         learning, learned, unlearned = 0.0, False, 0
@@ -141,9 +147,9 @@ class _Desk:
             if len(stage.learn):
                 tell(("learns", stage.first, len(self.questions)))
                 events = self.task.events.take(stage.learn)
-                started = time.perf_counter()
+                started = self.clock()
                 (model.partial_fit if learned else model.fit)(events)
-                learning += time.perf_counter() - started
+                learning += self.clock() - started
                 self.counts += np.bincount(events.item, minlength=len(self.counts))
                 learned = True
             if not learned:
@@ -177,18 +183,15 @@ class _Desk:
         for start in range(first, last, step):
             rows = slice(start, min(start + step, last))
             asked = self._asked(model, rows)
-            started = time.perf_counter()
+            started = self.clock()
             lists = self._listed(model, *asked)
-            self.listing += time.perf_counter() - started
+            self.listing += self.clock() - started
             self.lists[rows] = lists
+            self.answers.ask(model, rows, asked[0])
             self.novelty[rows] = mean_of_listed(lists, information)
             self.popularity[rows] = mean_of_listed(lists, self.counts)
             self.distance[rows] = metrics.diversity(lists, self.task.vectors)
             tell(("answers", rows.stop, len(self.questions)))
-        if isinstance(model, RatingModel):
-            entries = slice(*self.questions.relevant.starts[[first, last]].tolist())
-            users = self.questions.user[self.questions.relevant.owner[entries]]
-            self.predicted[entries] = model.rating(users, self.questions.relevant.item[entries])
 
     def _asked(self, model: Model, rows: slice) -> tuple[Queries, Bool, I32 | None]:
         """The questions, what may not be listed, and, where not all items are ranked, those that are."""
@@ -213,12 +216,12 @@ class _Desk:
         """Milliseconds of making one list, without gathering the history: the last questions of the plan's order."""
         n = len(self.questions)
         took: list[float] = []
-        until = time.perf_counter() + TIMED_S
+        until = self.clock() + TIMED_S
         for row in np.unique(np.linspace(0, n - 1, min(n, TIMED)).astype(np.int64)).tolist():
             asked = self._asked(model, slice(row, row + 1))
-            started = time.perf_counter()
+            started = self.clock()
             self._listed(model, *asked)
-            ended = time.perf_counter()
+            ended = self.clock()
             took.append(1000.0 * (ended - started))
             if ended > until:
                 break
@@ -260,23 +263,7 @@ class _Desk:
             "diversity": _mean(self.distance[self.main]),
             "arp": _mean(self.popularity[self.main]),
             "gini": gini(shown),
-        } | self._rating_figures()
-
-    def _rating_figures(self) -> dict[str, float]:
-        """RMSE, MAE, and accuracy: how often the rating of the scale that is nearest to the expected one was given."""
-        value = self.task.events.value[self.questions.row]
-        rated = np.isfinite(value) & np.isfinite(self.predicted) & self.main[self.questions.relevant.owner]
-        error = self.predicted[rated].astype(np.float64) - value[rated]
-        scale = np.unique(self.task.events.value[np.isfinite(self.task.events.value)])
-        right = np.zeros(0)
-        if 0 < len(scale) <= LEVELS:
-            nearest = scale[np.abs(self.predicted[rated][:, None] - scale).argmin(axis=1)]
-            right = (nearest == value[rated]).astype(np.float64)
-        return {
-            "rmse": float(np.sqrt(_mean(error**2))),
-            "mae": _mean(np.abs(error)),
-            "rating_accuracy": _mean(right),
-        }
+        } | self.answers.figures(self.main)
 
     def _curve(self) -> tuple[list[int], list[float]]:
         if len(self.plan.stages) < 2:

@@ -60,7 +60,8 @@ class Table:
     def compare(self) -> None:
         """Fill in `vs_best`: difference to the best model with the same seed, its interval, and p-values.
 
-        The p-values are those of a paired test over users; `p_holm` is corrected for all comparisons of a seed.
+        The p-values are those of a paired test over users; `p_holm` is corrected for all comparisons of a seed. With a
+        seed on which the best model failed, nothing is compared.
         """
         ranked = self.by_model()
         best = ranked[0][0]["model"] if ranked else ""

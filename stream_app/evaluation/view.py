@@ -27,12 +27,15 @@ def render(table: Table) -> Grid:
         caption_justify="left",
     )
     grid.add_column("model", no_wrap=True)
-    columns = _columns(k, sampled)
+    ranked = table.by_model()
+    columns = _columns(k, sampled, ranked)
     for heading, _ in columns:
         grid.add_column(heading, justify="right", no_wrap=True)
-    for records in table.by_model():
+    asked = len({record["seed"] for record in table.records})
+    for records in ranked:
         cells = [cell(records) for _, cell in columns]
-        seeds = f" ({len(records)} seeds)" if len(records) > 1 else ""
+        n = len(records)
+        seeds = f" ({n} of {asked} seeds)" if n < asked else f" ({n} seeds)" if n > 1 else ""
         grid.add_row(records[0]["model"] + seeds, *cells)
     for record in table.failed:
         grid.add_row(f"{record['model']} (seed {record['seed']})", "failed", *[""] * (len(columns) - 1))
@@ -42,7 +45,7 @@ def render(table: Table) -> Grid:
 Cell = Callable[[list[Record]], str]
 
 
-def _columns(k: int, sampled: bool) -> list[tuple[str, Cell]]:
+def _columns(k: int, sampled: bool, ranked: list[list[Record]]) -> list[tuple[str, Cell]]:
     def figure(metric: str, digits: int = 4) -> Cell:
         return lambda records: _number(mean(records, metric), digits)
 
@@ -64,7 +67,7 @@ def _columns(k: int, sampled: bool) -> list[tuple[str, Cell]]:
     columns: list[tuple[str, Cell]] = []
     for heading, name in accuracy:
         columns += [(f"{heading}@{k}{mark}", figure(f"{name}@{k}")), ("95 %", between(f"{name}@{k}"))]
-    columns.append(("vs best", _against))
+    columns.append(("vs best", lambda records: "best" if records is ranked[0] else _against(records)))
     for heading, name in (
         ("recall", "recall"),
         ("prec.", "precision"),
@@ -74,6 +77,8 @@ def _columns(k: int, sampled: bool) -> list[tuple[str, Cell]]:
     ):
         columns.append((f"{heading}{mark}", figure(f"{name}@{k}")))
     columns += [("RMSE", figure("rmse")), ("MAE", figure("mae")), ("acc.", figure("rating_accuracy"))]
+    if any(mean(records, "action_accuracy") is not None for records in ranked):
+        columns.append(("action", figure("action_accuracy")))
     for heading, name, digits in (
         ("cover", "coverage", 3),
         ("novelty", "novelty", 2),
@@ -96,10 +101,10 @@ def _columns(k: int, sampled: bool) -> list[tuple[str, Cell]]:
 
 
 def _against(records: list[Record]) -> str:
-    """The difference to the best; marked where it may be chance with any seed."""
+    """The difference to the best; marked where it may be chance with any seed, none where the best has no such seed."""
     compared = [record["vs_best"] for record in records if record["vs_best"] is not None]
     if not compared:
-        return "best"
+        return "–"
     difference = sum(against["difference"] for against in compared) / len(compared)
     sure = all(against["p_holm"] <= ALPHA for against in compared)
     return f"{difference:+.4f}{' ' if sure else '~'}"
@@ -112,6 +117,16 @@ def _caption(table: Table) -> str:
         + "".join(f"; {count:,} left out: {why}" for why, count in facts["left_out"].items())
         + "".join(f"; {count:,} not asked: {why}" for why, count in facts["not_asked"].items()),
     ]
+    lines[0] += (
+        f"; content: titles and categories of {facts['described_items']:,} items"
+        if facts["described_items"]
+        else "; no content: nothing is known of the items beside their events"
+    )
+    if facts["ratings_clamped"]:
+        low, high = facts["rating_scale"]
+        lines.append(
+            f"{facts['ratings_clamped']:,} ratings lay outside of {low:g} to {high:g} and were clamped"
+        )
     ranked = table.by_model()
     if ranked:
         first = ranked[0][0]
@@ -119,9 +134,9 @@ def _caption(table: Table) -> str:
             f"{first['lists']:,} lists of {first['users_asked']:,} users; intervals: bootstrap over users; "
             f"vs best: difference in NDCG, ~ where a paired randomisation test over users (Holm) finds p > {ALPHA}"
         )
-        if first["asked_before_learning"]:
+        if early := first["asked_before_learning"]:
             lines.append(
-                f"{first['asked_before_learning']:,} lists were due before anything was learned: misses"
+                f"{early:,} lists ({early / first['lists']:.0%}) were due before anything was learned: misses"
             )
         cold = [f"{name}: {first['cold'][name.replace(' ', '_')]['lists']:,} lists" for name in COLD_GROUPS]
         lines.append(

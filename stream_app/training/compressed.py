@@ -91,9 +91,8 @@ def distil_version(
             max_items=settings.models.max_items,
         )
     except ValidationError as error:
-        raise UsageError(f"--width {width}: {error.errors()[0]['msg']}") from error
-    except ValueError as error:
-        raise UsageError(f"--width {width}: {error}") from error
+        wrong = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--width {width}: {wrong}") from error
     if not set(log.items_held()) & set(whole.manifest.item_ids):
         raise CompressionError(
             f"snapshot {version} knows no item of {history}",

@@ -17,7 +17,7 @@ from models.family import snapshot as family
 from models.sequence import snapshot
 from models.sequence.transformer import band_for
 from models.training.train import Trainer
-from stream_app.errors import UsageError
+from stream_app.model_settings import wrong_setting
 from stream_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
         UsageError: the model has not these settings.
     """
     name, t = settings.models.ranker, settings.trainer
+    scale = (settings.events.rating_low, settings.events.rating_high)
     if name == TRANSFORMER:
         model = settings.models.transformer
         return Trainer(
@@ -52,20 +53,17 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
             seed,
             device=device,
             threads=t.torch_threads,
-            scale=(settings.events.rating_low, settings.events.rating_high),
+            scale=scale,
             replay_share=t.replay_share,
             max_items=settings.models.max_items,
         )
     from models.family.trainer import FamilyTrainer
 
     try:
-        return FamilyTrainer(name, settings.models.ranker_settings, seed, device, t.torch_threads)
+        return FamilyTrainer(name, settings.models.ranker_settings, seed, device, t.torch_threads, scale)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(map(str, ("models.ranker_settings", *first["loc"])))
-        raise UsageError(
-            f"{path}: {first['msg']}", f"`headrace settings --model {name}` lists what there is."
-        ) from error
+        given = settings.models.ranker_settings
+        raise wrong_setting(error, "models.ranker_settings", name, given) from None
 
 
 def write(folder: Path, trainer: AnyTrainer, version: str, cut: Mapping[str, int]) -> str:

@@ -122,18 +122,15 @@ def _device(settings: Settings) -> str:
 
 def _train(settings: Settings, tokens_per_event: float, curve: Path | None, group: Group) -> Trained | None:
     model = settings.models.transformer
-    try:
-        trainer = DistributedTrainer(
-            model,
-            band_for(settings.models.sequence.length, model.layers),
-            settings.seed,
-            device=group.device,
-            threads=settings.trainer.torch_threads,
-            scale=(settings.events.rating_low, settings.events.rating_high),
-            max_items=settings.models.max_items,
-        )
-    except ValueError as error:
-        raise UsageError(f"models.transformer: {error}") from error
+    trainer = DistributedTrainer(
+        model,
+        band_for(settings.models.sequence.length, model.layers),
+        settings.seed,
+        device=group.device,
+        threads=settings.trainer.torch_threads,
+        scale=(settings.events.rating_low, settings.events.rating_high),
+        max_items=settings.models.max_items,
+    )
     read = asyncio.run(_read(settings, group.rank, group.size))
     logs = {number: shard.log for number, shard in read.items()}
     said = group.gather([(len(s.log), s.log.first, s.refused, s.offsets) for s in read.values()])

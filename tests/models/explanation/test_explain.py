@@ -23,7 +23,8 @@ from models.explanation.lot import Lot
 from models.pipeline.recommender import Recommender
 from models.sequence.reranker import Reranker
 from models.sequence.snapshot import FORMAT, Manifest, Snapshot
-from models.sequence.transformer import CausalTransformer
+from models.training.event_log import EventLog
+from models.training.train import Trainer
 from producers.planted import Shape, World
 from tests.batches import Event, feed, slots_of
 from tests.models.pipeline.test_exploration import ANNOUNCED, NEW, QUOTA, SETTINGS, announcing, made
@@ -60,26 +61,31 @@ def world_events() -> list[Event]:
 
 @pytest.fixture(scope="module")
 def taught() -> Recommender:
-    """A recommender that followed the planted stream, with a Transformer (its weights as drawn) in the blend."""
+    """A recommender that followed the planted stream, with a Transformer in the blend that has learned most of it."""
     recommender = Recommender(ModelSettings(), seed=5)
     events = world_events()
     feed(recommender, events[:-800], lists=False)
-    recommender.set_reranker(untrained(recommender))
+    recommender.set_reranker(trained(events[:-800]))
     feed(recommender, events[-800:], lists=False)
     return recommender
 
 
-def untrained(recommender: Recommender) -> Reranker:
-    import torch
-
-    config, ids = TransformerSettings(d_model=16), sorted(recommender.catalogue.numbers)
-    torch.manual_seed(1)
+def trained(events: list[Event]) -> Reranker:
+    config = TransformerSettings(d_model=16, lr=5e-3)
+    trainer = Trainer(config, band=50, seed=1)
+    log = EventLog(len(events))
+    ones = np.ones(len(events), np.float32)
+    log.append(
+        [e.user for e in events], [e.item for e in events], ["click"] * len(events),
+        np.array([e.value for e in events], np.float32), ones, np.array([e.ts for e in events]), {},
+    )  # fmt: skip
+    learned = trainer.refresh(log, 0, 30_000)
+    assert learned.loss < 0.9 * np.log(ITEMS), "it has found more than that there are so many items"
     manifest = Manifest(
         format=FORMAT, version="000001", files={}, config=config.model_dump(mode="json"), band=50, scale=(1.0, 5.0),
-        item_ids=ids, actions=["click"], cut={}, gate={}, steps=0, refreshes=0,
+        item_ids=trainer.item_ids, actions=trainer.actions, cut={}, gate={}, steps=1, refreshes=1,
     )  # fmt: skip
-    model = CausalTransformer(config, len(ids), 1, 50).eval().requires_grad_(False)
-    return Reranker(Snapshot(manifest, model), cached_users=0)
+    return Reranker(Snapshot(manifest, trainer.average), cached_users=0)
 
 
 def users_of(recommender: Recommender) -> list[int]:

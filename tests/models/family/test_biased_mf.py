@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.base import F32, I32
 from models.family.biased_mf import BiasedMF, BiasedMFSettings
 from models.family.contract import Interactions
 from models.online.biased_mf import Rates, learn
@@ -21,6 +22,12 @@ def two_tastes(users: int = 40, items: int = 20, each: int = 16) -> Interactions
     )
 
 
+def rated(model: BiasedMF, user: I32 | list[int], item: I32 | list[int]) -> F32:
+    """The expected rating of each pair; a history would change nothing."""
+    users = asked(interactions([], []), user)
+    return model.rating(users, np.arange(len(users)), np.asarray(item, np.int32))
+
+
 @pytest.fixture(scope="module")
 def model() -> BiasedMF:
     model = BiasedMF(BiasedMFSettings(factors=4, epochs=60, latent_lr=0.02))
@@ -35,31 +42,30 @@ class TestBiasedMF:
 
     def test_ratings_that_were_not_seen_are_expected_as_planted(self, model: BiasedMF) -> None:
         user, item = np.divmod(np.arange(800, dtype=np.int32), 20)
-        assert model.rating(user, item) == pytest.approx(5.0 - 4.0 * ((user + item) % 2), abs=0.7)
+        assert rated(model, user, item) == pytest.approx(5.0 - 4.0 * ((user + item) % 2), abs=0.7)
 
     def test_expected_ratings_stay_on_the_scale(self) -> None:
         model = BiasedMF()
         model.fit(interactions([0, 0, 1, 1], [0, 1, 0, 1], [2.0, 4.5, 3.0, 3.0]))
         model.item_bias[:] = [-9.0, 9.0]
-        assert model.rating(np.array([0, 0], np.int32), np.array([0, 1], np.int32)).tolist() == [2.0, 4.5]
+        assert rated(model, [0, 0], [0, 1]).tolist() == [2.0, 4.5]
 
     def test_an_unknown_user_is_the_mean_and_the_item_s_bias(self, model: BiasedMF) -> None:
         expected = model.mean[0] + model.item_bias[3]
-        assert model.rating(np.array([999], np.int32), np.array([3], np.int32)) == pytest.approx([expected])
+        assert rated(model, [999], [3]) == pytest.approx([expected])
         scores = model.score(asked(two_tastes(), [999]))
         assert scores[0] == pytest.approx(model.mean[0] + model.item_bias)
 
     def test_an_unknown_pair_is_the_mean(self, model: BiasedMF) -> None:
-        nobody = np.array([999], np.int32)
-        assert model.rating(nobody, nobody) == pytest.approx([model.mean[0]])
+        assert rated(model, [999], [999]) == pytest.approx([model.mean[0]])
 
     def test_events_without_a_rating_make_room_and_teach_nothing(self) -> None:
         model = BiasedMF()
         model.fit(interactions([0, 1], [0, 1], [4.0, 2.0]))
-        before = model.rating(np.array([0], np.int32), np.array([1], np.int32))
+        before = rated(model, [0], [1])
         model.partial_fit(interactions([5], [7]))
         assert (model.n_users, model.n_items) == (6, 8)
-        assert model.rating(np.array([0], np.int32), np.array([1], np.int32)) == before
+        assert rated(model, [0], [1]) == before
 
     def test_going_on_is_one_step_of_the_pipeline_s_kernel_a_rating(self) -> None:
         model = BiasedMF(BiasedMFSettings(factors=3))

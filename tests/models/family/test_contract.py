@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ UNPERSONAL = {"popularity"}
 OF_RATINGS = {"biased-mf"}
 """Models of how much, not of what: ratings that are all the same teach them nothing."""
 
+OF_NOBODY = {"popularity"}
+"""Models that no paper is the source of."""
+
 FACTORED = {
     "ials", "eals", "matrix-factorisation", "two-tower", "youtube-dnn", "gru4rec", "lstm", "sasrec", "unified",
 }  # fmt: skip
@@ -69,7 +73,10 @@ def queries(events: Interactions) -> Queries:
 class TestContract:
     def test_it_is_registered_under_its_own_name_with_its_source(self, name: str) -> None:
         assert model_class(name).name == name
-        assert (model_class(name).__doc__ or "").strip()
+        source = model_class(name).__doc__ or ""
+        assert re.search(r"\b(19|20)\d\d\b", source) or name in OF_NOBODY, (
+            f"{source!r} names no paper of a year"
+        )
 
     def test_scores_have_a_row_a_query_and_a_column_an_item(
         self, name: str, events: Interactions, queries: Queries
@@ -164,6 +171,18 @@ class TestContract:
         scores = model.score(planted.asked(more, [40, 41, 0]))
         assert scores.shape == (3, 23)
         assert not np.isnan(scores).any()
+        assert model.score(queries).shape == (40, 23)
+
+    def test_items_that_are_known_before_their_first_event_are_scored_and_learned_later(
+        self, name: str, events: Interactions, queries: Queries
+    ) -> None:
+        model = taught(name, events)
+        model.know(23)
+        scores = model.score(queries)
+        assert scores.shape == (40, 23)
+        assert not np.isnan(scores).any()
+        model.partial_fit(planted.interactions([40, 40, 41], [0, 20, 21], [5.0] * 3))
+        assert model.n_items == 23
         assert model.score(queries).shape == (40, 23)
 
     def test_partial_fit_of_nothing_changes_nothing(

@@ -182,3 +182,30 @@ def test_only_models_that_say_so_learn_from_content() -> None:
 
     said: dict[str, type[Model]] = {name: model_class(name) for name in MODELS}
     assert {name for name, one in said.items() if one.uses_content} == {"content", "two-tower", "unified"}
+
+
+HYBRID: dict[str, Any] = {"retriever": {"model": "popularity"}, "ranker": {"model": "content"}, "depth": 40}
+
+
+def test_a_hybrid_learns_from_content_when_a_member_does(tmp_path: Path) -> None:
+    assert not FamilyTrainer("hybrid-cascade", {}, seed=0).uses_content
+    trainer = FamilyTrainer("hybrid-cascade", HYBRID, seed=0)
+    assert trainer.uses_content
+    trainer.describe(catalogue(30))
+    trainer.refresh(events(2000, 30), 0, 0)
+    trainer.write(tmp_path / "s", "1", {})
+    for kind in (0, 1):
+        found = scores(tmp_path / "s", kind, ["item-20", "item-21"])
+        assert found[kind] > found[1 - kind]
+
+
+def test_a_hybrid_goes_on_with_what_comes_into_the_catalogue_later() -> None:
+    trainer = FamilyTrainer("hybrid-cascade", HYBRID, seed=0)
+    trainer.describe(catalogue(30))
+    trainer.refresh(events(2000, 30), 0, 0)
+    trainer.describe(catalogue(34))
+    assert trainer.refresh(events(100, 34, start=5000), 0, 0).tokens == 100
+    model = trainer.model
+    assert model.content is not None
+    assert {len(model.content), model.n_items} == {34}
+    assert {member.n_items for member in model.members} == {34}  # type: ignore[attr-defined]

@@ -53,6 +53,21 @@ class TestReciprocalRanks:
         np.testing.assert_allclose(reciprocal_ranks(scores), 1 / (60 + rankdata(-scores, axis=1)))
 
 
+def test_a_member_that_there_is_not_or_is_set_wrongly_is_told_by_its_place() -> None:
+    with pytest.raises(ValidationError) as told:
+        make("hybrid-weighted", {"members": [POPULARITY, {"model": "nope"}]})
+    assert told.value.errors()[0]["loc"] == ("members", 1, "model")
+    inner = {
+        "model": "hybrid-cascade",
+        "settings": {"ranker": {"model": "popularity", "settings": {"depth": 1}}},
+    }
+    with pytest.raises(ValidationError) as told:
+        make("hybrid-switching", {"members": [inner]})
+    assert told.value.errors()[0]["loc"] == (
+        "members", 0, "settings", "ranker", "settings", "depth",
+    )  # fmt: skip
+
+
 class TestWeighted:
     def test_a_score_is_the_weighted_sum_by_hand(self, newcomer: Queries) -> None:
         model = taught(

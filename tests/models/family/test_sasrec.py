@@ -54,4 +54,4 @@ def test_it_goes_on_learning_and_does_not_forget() -> None:
 
 def test_a_width_that_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match=r"width \(16\) must be a multiple of the number of heads \(3\)"):
-        taught(heads=3)
+        SASRecSettings(width=16, heads=3)

@@ -113,4 +113,4 @@ def test_buckets_stay_in_their_tables() -> None:
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ValueError, match="multiple of twice the number of heads"):
-        CausalTransformer(TransformerSettings(d_model=18, heads=2), 1, 1, 4)
+        TransformerSettings(d_model=18, heads=2)

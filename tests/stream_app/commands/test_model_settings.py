@@ -52,10 +52,10 @@ def test_what_is_listed_for_the_worker_is_taken_by_it() -> None:
         ),
         (
             ["evaluate", "--set", "lstm.widht=3"],
-            "--set lstm.widht: no such setting; did you mean lstm.width?",
+            "--set lstm.widht: no such setting; did you mean width?",
         ),
-        (["evaluate", "--set", "lstm.zz=3"], "`headrace settings --model lstm` lists all"),
-        (["evaluate", "--set", "lstm.width=x"], "--set lstm.width: 'x': Input should be a valid integer"),
+        (["evaluate", "--set", "lstm.zz=3"], "`headrace settings --model lstm` lists what there is"),
+        (["evaluate", "--set", "lstm.width=x"], "--set lstm.width: Input should be a valid integer"),
     ],
 )
 def test_what_there_is_not_is_refused_with_the_nearest_name(

@@ -67,6 +67,15 @@ def test_ratings_are_clamped_and_other_types_have_none(settings: EventSettings) 
     np.testing.assert_array_equal(value, np.array([5.0, np.nan, 1.0, np.nan], np.float32))
 
 
+def test_ratings_that_had_to_be_clamped_are_counted(settings: EventSettings) -> None:
+    got = stream(dataset(), settings)
+    assert (got.scale, got.clamped, got.spread) == ((1.0, 5.0), 2, (0.0, 9.0))
+    wide = stream(dataset(), EventSettings(rating_low=0.0, rating_high=9.0))
+    assert (wide.scale, wide.clamped) == ((0.0, 9.0), 0)
+    assert np.nanmax(wide.events.value) == 9.0
+    assert stream(dataset(), settings, limit=3).spread == (9.0, 9.0)
+
+
 def test_limit_and_rare_items_are_left_out(settings: EventSettings) -> None:
     got = stream(dataset(), settings, limit=6, min_item_events=2)
     assert got.events.item.tolist() == [0, 0]
@@ -77,6 +86,7 @@ def test_words_and_categories_are_content_and_categories_describe(settings: Even
     got = stream(dataset(items=films()), settings)
     assert got.content is not None
     assert got.content.tokens == [["the", "third", "man", "1949", "category:film-noir"], []]
+    assert got.described == 1
     assert got.described_by == "categories"
     assert got.vectors.tolist() == [[0.0, 1.0], [0.0, 0.0]]
 

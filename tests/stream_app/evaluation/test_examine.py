@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.base import F32, I32
-from models.family.contract import Content, Interactions, Queries
+from models.base import F32, I32, I64
+from models.family.contract import ActionModel, Interactions, Queries, RatingModel
 from models.family.popularity import Popularity
 from models.family.protocols import Plan, leave_one_out, negatives, prequential, temporal
 from stream_app.evaluation import examine as examining
 from stream_app.evaluation.examine import Examination, Findings, examine
+from tests.models.family import planted
 from tests.models.family.planted import interactions
 
 K = 3
@@ -119,27 +121,112 @@ def test_with_negatives_only_they_compete_and_a_tie_goes_against_the_target() ->
     assert found.lists[0].tolist() == [2, 3, -1]
 
 
-class Stars(Popularity):
-    """Expects the item's code as a rating."""
+class Said(Popularity, RatingModel, ActionModel):
+    """Expects the item's code and the number of events in the history as a rating, and the newest action again."""
 
-    name = "stars"
+    def rating(self, queries: Queries, of: I64, item: I32) -> F32:
+        return ((queries.items >= 0).sum(1)[of] + item).astype(np.float32)
 
-    def rating(self, user: I32, item: I32) -> F32:
-        del user
-        return item.astype(np.float32)
+    def actions(self, queries: Queries) -> F32:
+        return np.eye(9, dtype=np.float32)[queries.actions[:, -1]]
 
 
-def test_expected_ratings_are_compared_with_those_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(*_: Any, seed: int, content: Content | None) -> Stars:
-        return Stars(seed=seed, content=content)
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "make", lambda *_, **__: Said())
 
-    monkeypatch.setattr(examining, "make", make)
-    monkeypatch.setattr(examining, "RatingModel", Stars)
-    events = interactions([0, 0, 0, 1, 1, 1], [1, 2, 3, 1, 2, 5], [1.0, 2.0, 4.0, 2.0, 3.0, 5.0])
+
+@pytest.mark.usefixtures("said")
+def test_expected_ratings_of_users_with_their_history_are_compared_with_those_that_were_given() -> None:
+    events = interactions([0, 0, 0, 1, 1, 1], [1, 2, 3, 1, 2, 5], [1.0, 2.0, 6.0, 5.0, 3.0, 7.0])
     figures = examined(events, leave_one_out(events)).figures
+    # both histories are of two events: 5 is expected where 6 was given, 7 where 7 was
     assert figures["rmse"] == pytest.approx(math.sqrt(0.5))
     assert figures["mae"] == pytest.approx(0.5)
     assert figures["rating_accuracy"] == pytest.approx(0.5)
+
+
+@pytest.mark.usefixtures("said")
+def test_each_rating_of_a_user_who_is_asked_for_once_is_expected() -> None:
+    stream = [(u, i) for i in range(8) for u in (0, 1)] + [(0, 8), (0, 9), (1, 9), (0, 10)]
+    value = [1.0] * 16 + [16.0, 18.0, 20.0, 18.0]
+    events = interactions([u for u, _ in stream], [i for _, i in stream], value)
+    figures = examined(events, temporal(events, learn=0.6, validation=0.2)).figures
+    # eight events each: 16, 17, 17 and 18 are expected
+    assert figures["mae"] == pytest.approx((0 + 1 + 3 + 0) / 4)
+
+
+@pytest.mark.usefixtures("said")
+def test_the_expected_action_is_compared_with_the_one_that_was_taken() -> None:
+    events = interactions([0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 1, 2, 0, 1, 3, 1, 0, 4])
+    told = replace(events, action=np.array([0, 3, 3, 0, 3, 0, 2, 2, 2], np.int32))
+    assert examined(told, leave_one_out(told)).figures["action_accuracy"] == pytest.approx(2 / 3)
+    assert math.isnan(examined(events, leave_one_out(events)).figures["action_accuracy"])
+
+
+def test_the_unified_model_is_asked_for_ratings_and_actions() -> None:
+    """Even items are rated 5 and bought, odd ones rated 1 and looked at."""
+    events = planted.checkerboard()
+    even = events.item % 2 == 0
+    events = replace(events, value=np.where(even, 5.0, 1.0).astype(np.float32), action=even.astype(np.int32))
+    plan = leave_one_out(events)
+    settings = {"width": 16, "epochs": 1, "least_steps": 150, "batch": 64, "lr": 0.02, "value_share": 1.0}
+    task = Examination(
+        "unified", settings | {"action_share": 1.0}, 0, events, None, plan, np.eye(20), K
+    )  # fmt: skip
+    figures = examine(lambda _: None, task).figures
+    assert figures["rmse"] < 1.0
+    assert figures["rating_accuracy"] > 0.9
+    assert figures["action_accuracy"] > 0.9
+
+
+class Busy(Popularity):
+    """Whose lessons take 7 seconds, a list 20 ms and each further one of a batch as much, of a clock of its own."""
+
+    now = 0.0
+
+    def fit(self, events: Interactions) -> None:
+        Busy.now += 7.0
+        super().fit(events)
+
+    def partial_fit(self, events: Interactions) -> None:
+        Busy.now += 0.5 * bool(self.n_items)  # popularity's fit is one, too
+        super().partial_fit(events)
+
+    def score(self, queries: Queries, items: I32 | None = None) -> F32:
+        Busy.now += 0.02 * len(queries)
+        return super().score(queries, items)
+
+
+def test_learning_and_listing_take_what_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "make", lambda *_, **__: Busy())
+    events = interactions([0] * 10, list(range(10)))
+    plan = prequential(events, every=4)
+    task = Examination("popularity", {}, 0, events, None, plan, np.eye(10), K)
+    figures = examine(lambda _: None, task, clock=lambda: Busy.now).figures
+    # two lessons (the last events are asked for, not learned); events 4 to 9 have a list
+    assert figures["train_s"] == pytest.approx(7.0 + 0.5)
+    assert figures["score_s"] == pytest.approx(6 * 0.02)
+    assert figures["score_p50_ms"] == pytest.approx(20.0)
+    assert figures["score_p99_ms"] == pytest.approx(20.0)
+
+
+def test_the_slowest_lists_are_in_the_99th_percentile(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moody(Busy):
+        """A list that is asked for alone takes as many ms as the user had events."""
+
+        def score(self, queries: Queries, items: I32 | None = None) -> F32:
+            Busy.now += 0.001 * int((queries.items >= 0).sum())
+            return super(Busy, self).score(queries, items)
+
+    monkeypatch.setattr(examining, "make", lambda *_, **__: Moody())
+    events = interactions([0] * 103, list(range(103)))
+    plan = prequential(events, every=1)
+    task = Examination("popularity", {}, 0, events, None, plan, np.eye(103), K)
+    figures = examine(lambda _: None, task, clock=lambda: Busy.now).figures
+    # histories of 1 to 102 events; the first list is not counted, as it may compile
+    assert figures["score_p50_ms"] == pytest.approx(52.0)
+    assert figures["score_p99_ms"] == pytest.approx(101.0)
 
 
 def test_lists_that_were_due_before_anything_was_learned_are_counted() -> None:

@@ -31,6 +31,9 @@ FACTS: Record = {
     "left_out": {"an erasure": 3},
     "not_asked": {},
     "diversity_by": "categories",
+    "described_items": 12,
+    "rating_scale": [1.0, 5.0],
+    "ratings_clamped": 0,
 }
 
 
@@ -135,6 +138,47 @@ def test_every_column_is_explained_in_the_docs(done: Table) -> None:
     shown = [str(column.header).replace("@10", "@k") for column in render(done).columns]
     assert set(shown) <= set(explained)
     assert [name for name in explained if name in shown] == list(dict.fromkeys(shown))
+
+
+def row_of(name: str, shown: Table) -> str:
+    console = Console(width=600)
+    with console.capture() as captured:
+        console.print(render(shown))
+    return next(line for line in captured.get().splitlines() if name in line)
+
+
+def test_the_caption_says_whether_anything_is_known_of_the_items() -> None:
+    for facts, said in ((FACTS, "categories of 12 items"), (FACTS | {"described_items": 0}, "no content:")):
+        shown = table([Entry("good", 0, {}, findings(np.ones(9)), None)], facts)
+        assert said in str(render(shown).caption)
+
+
+def test_a_column_of_actions_is_there_where_any_model_was_asked() -> None:
+    asked = findings(np.ones(9))
+    asked.figures["action_accuracy"] = 0.7654
+    for found, there in ((findings(np.ones(9)), False), (asked, True)):
+        shown = render(table([Entry("good", 0, {}, found, None)], FACTS))
+        assert ("action" in [column.header for column in shown.columns]) == there
+
+
+def test_only_the_best_is_called_so_where_it_failed_with_a_seed() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random(USERS)
+    shown = table(
+        [
+            Entry("good", 0, {}, findings(values), None),
+            Entry("good", 1, {}, None, "ValueError: chance"),
+            Entry("other", 1, {}, findings(values / 2), None),
+            Entry("third", 0, {}, findings(values / 3), None),
+            Entry("third", 1, {}, findings(values / 3), None),
+        ],
+        FACTS,
+    )
+    assert "best" in row_of("good (1 of 2 seeds)", shown)
+    assert "best" not in row_of("other (1 of 2 seeds)", shown)
+    assert shown.records[2]["vs_best"] is None
+    difference = shown.records[3]["vs_best"]["difference"]
+    assert f"{difference:+.4f}" in row_of("third (2 seeds)", shown), "of the seed that both have"
 
 
 def test_sampled_metrics_are_labelled_and_say_nothing_of_the_catalogue() -> None:

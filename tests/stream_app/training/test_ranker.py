@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from models.family.trainer import FamilyTrainer
+from models.family.unified import UnifiedSettings
 from stream_app.backtests import backtest
 from stream_app.errors import UsageError
 from stream_app.settings import load
@@ -49,13 +52,54 @@ def test_a_backtest_re_ranks_with_it_and_names_it() -> None:
     assert report.refreshes[-1].items > 40
 
 
+def test_the_unified_model_has_the_scale_of_the_events() -> None:
+    given: dict[str, Any] = {"events.rating_low": 0, "events.rating_high": 10, "models.ranker": "unified"}
+    trainer = ranker.make_trainer(load(given), 0, "cpu")
+    assert isinstance(trainer, FamilyTrainer)
+    assert isinstance(trainer.model.settings, UnifiedSettings)
+    assert (trainer.model.settings.low, trainer.model.settings.high) == (0.0, 10.0)
+    member = {"ranker": {"model": "unified", "settings": {"low": 2}}}
+    given |= {"models.ranker": "hybrid-cascade", "models.ranker_settings": member}
+    hybrid = ranker.make_trainer(load(given), 0, "cpu")
+    assert isinstance(hybrid, FamilyTrainer)
+    said = hybrid.model.settings.model_dump()["ranker"]["settings"]
+    assert said == {"low": 2, "high": 10.0, "device": "cpu"}
+
+
 def test_an_unknown_model_is_named_with_those_that_there_are() -> None:
     with pytest.raises(ValidationError, match=r"(?s)models\.ranker.*no such model.*gru4rec"):
         load({"models.ranker": "gru5rec"})
 
 
-def test_a_wrong_setting_of_it_is_named() -> None:
-    with pytest.raises(UsageError, match=r"models\.ranker_settings\.width"):
-        ranker.make_trainer(
-            load({"models.ranker": "sasrec", "models.ranker_settings": {"width": -1}}), 0, "cpu"
-        )
+IALS = {"model": "ials", "settings": {"factors": -1}}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("sasrec", {"width": -1}, "ranker_settings.width: Input should be greater than or equal to 2"),
+        ("sasrec", {"width": 7, "heads": 2}, "ranker_settings: width (7) must be a multiple of the number of heads"),
+        ("unified", {"width": 10}, "ranker_settings: width (10) must be a multiple of twice the number of heads (2)"),
+        ("unified", {"width": 4}, "ranker_settings.width: Input should be greater than or equal to 8"),
+        ("unified", {"low": 5}, "ranker_settings: low (5) must be below high (5)"),
+        ("gru4rec", {"device": "abacus"}, "ranker_settings.device: 'abacus' is no device of torch"),
+        ("hybrid-weighted", {"members": [{"model": "nope"}]}, "ranker_settings.members.0.model: there is no model"),
+        ("hybrid-weighted", {"members": [IALS]}, "ranker_settings.members.0.settings.factors: Input should be greater"),
+        (
+            "hybrid-cascade",
+            {"retriever": {"model": "hybrid-weighted", "settings": {"members": [IALS]}}},
+            "ranker_settings.retriever.settings.members.0.settings.factors: Input should be greater",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named_in_one_line_with_the_model_whose_it_is(
+    name: str, given: dict[str, Any], said: str
+) -> None:
+    wrong = load({"models.ranker": name, "models.ranker_settings": given})
+    with pytest.raises(UsageError) as told:
+        ranker.make_trainer(wrong, 0, "cpu")
+    message, advice = str(told.value).split("\n")
+    assert message.startswith(f"models.{said}")
+    assert "http" not in message
+    owner = "ials" if "factors" in said else name
+    assert advice == f"  `headrace settings --model {owner}` lists what there is."
