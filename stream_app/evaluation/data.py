@@ -61,7 +61,11 @@ class Stream:
     @property
     def described(self) -> int:
         """Items that something is known of beside their events."""
-        return 0 if self.content is None else sum(map(bool, self.content.tokens))
+        if self.content is None:
+            return 0
+        words = np.array([bool(tokens) for tokens in self.content.tokens], np.bool_)
+        vectors = self.content.vectors
+        return int((words if vectors is None else words | vectors.any(axis=1)).sum())
 
 
 def stream(

@@ -85,7 +85,7 @@ def unfit(name: str, stream: Stream) -> str | None:
     """Why the lists of this model would mean nothing on this stream; None where they may."""
     needs = NEEDS.get(name)
     if needs == "content" and stream.content is None:
-        return "nothing is known of the items: the data has no titles and no categories"
+        return "nothing is known of the items: the data has no catalogue (see --items)"
     if needs == "ratings" and np.isnan(stream.events.value).all():
         return "no ratings: no event that teaches has a value"
     return None

@@ -118,7 +118,7 @@ def _caption(table: Table) -> str:
         + "".join(f"; {count:,} not asked: {why}" for why, count in facts["not_asked"].items()),
     ]
     lines[0] += (
-        f"; content: titles and categories of {facts['described_items']:,} items"
+        f"; content of {facts['described_items']:,} items"
         if facts["described_items"]
         else "; no content: nothing is known of the items beside their events"
     )

@@ -142,7 +142,7 @@ def test_a_model_without_what_it_is_made_of_has_no_figures(events: Stream) -> No
     )
     done = run(silent, {"content": {}, "biased-mf": {}, "popularity": {}}, Protocol("temporal"))
     assert [record["error"] for record in done.records] == [
-        "nothing is known of the items: the data has no titles and no categories",
+        "nothing is known of the items: the data has no catalogue (see --items)",
         "no ratings: no event that teaches has a value",
         None,
     ]

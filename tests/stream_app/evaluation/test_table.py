@@ -148,7 +148,7 @@ def row_of(name: str, shown: Table) -> str:
 
 
 def test_the_caption_says_whether_anything_is_known_of_the_items() -> None:
-    for facts, said in ((FACTS, "categories of 12 items"), (FACTS | {"described_items": 0}, "no content:")):
+    for facts, said in ((FACTS, "content of 12 items"), (FACTS | {"described_items": 0}, "no content:")):
         shown = table([Entry("good", 0, {}, findings(np.ones(9)), None)], facts)
         assert said in str(render(shown).caption)
 
