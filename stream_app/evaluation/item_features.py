@@ -11,7 +11,7 @@ import numpy as np
 
 from models.base import F64
 from models.family.contract import Content
-from models.family.descriptions import Description, content_of, embedding_of, tokens_of
+from models.family.parts.descriptions import Description, content_of, embedding_of, tokens_of
 from producers.columns import Dataset
 from stream_app.batch.catalogue_feed import MAX_CATEGORIES, MAX_TITLE
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from models.family.descriptions import Description, embedding_of, tokens_of
+from models.family.parts.descriptions import Description, embedding_of, tokens_of
 from stream_app.batch.catalogue_feed import read_item
 from stream_app.batch.refusals import Record, RecordError
 from stream_app.brokers.topic_reader import open_reader

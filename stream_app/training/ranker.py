@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 from pydantic import ValidationError
 
-from models.family import snapshot as family
+from models.family.serving import snapshot as family
 from models.sequence import snapshot
 from models.sequence.transformer import band_for
 from models.training.train import Trainer
@@ -23,8 +23,8 @@ from stream_app.settings import Settings
 if TYPE_CHECKING:
     import torch
 
-    from models.family.reranker import FamilyReranker
-    from models.family.trainer import FamilyTrainer
+    from models.family.serving.reranker import FamilyReranker
+    from models.family.serving.trainer import FamilyTrainer
     from models.sequence.reranker import Reranker
 
 TRANSFORMER = "transformer"
@@ -57,7 +57,7 @@ def make_trainer(settings: Settings, seed: int, device: str) -> AnyTrainer:
             replay_share=t.replay_share,
             max_items=settings.models.max_items,
         )
-    from models.family.trainer import FamilyTrainer
+    from models.family.serving.trainer import FamilyTrainer
 
     try:
         return FamilyTrainer(name, settings.models.ranker_settings, seed, device, t.torch_threads, scale)
@@ -86,7 +86,7 @@ def name_in(folder: Path) -> str:
 def read(settings: Settings, folder: Path, sha256: str | None, device: str | torch.device) -> AnyReranker:
     """The re-ranker in `folder`; models.sequence.snapshot.SnapshotError where it can't be used."""
     if family.of_family(folder):
-        from models.family.reranker import FamilyReranker
+        from models.family.serving.reranker import FamilyReranker
 
         return FamilyReranker(family.read(folder, sha256), settings.models.sequence.length)
     from models.sequence.reranker import Reranker

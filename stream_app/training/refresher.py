@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 
 from models.durable import write_durably
-from models.family.descriptions import Description
+from models.family.parts.descriptions import Description
 from models.training.event_log import EventLog
 from models.training.train import Trainer
 from stream_app.batch.careful import ERASE

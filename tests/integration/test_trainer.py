@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from models.family import snapshot as family
+from models.family.serving import snapshot as family
 from models.sequence import snapshot
 from models.training.event_log import EventLog
 from stream_app.brokers.broker import Broker, EmbeddedBroker, KafkaBroker

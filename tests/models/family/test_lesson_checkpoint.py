@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.family import training
-from models.family.bpr_mf import BPRMF, BPRSettings
+from models.family.neural.bpr_mf import BPRMF, BPRSettings
+from models.family.parts import training
 from models.family.registry import make
 from tests.models.family.planted import checkerboard
 

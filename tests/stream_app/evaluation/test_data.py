@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.family.descriptions import Description
+from models.family.parts.descriptions import Description
 from producers.columns import Dataset, catalogue, from_frame
 from stream_app.evaluation.data import stream
 from stream_app.evaluation.item_features import descriptions

@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 from models.config import Section
+from models.family.classic.popularity import Popularity
 from models.family.contract import Content
-from models.family.popularity import Popularity
+from models.family.neural.unified import UnifiedSettings
 from models.family.registry import MODELS, model_class
-from models.family.unified import UnifiedSettings
 from producers.columns import Dataset, from_frame
 from stream_app import cli
 from stream_app.backtests.backtest import run as backtest

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.base import F32, I32, I64
+from models.family.classic.popularity import Popularity
 from models.family.contract import ActionModel, Interactions, Queries, RatingModel
-from models.family.popularity import Popularity
 from models.family.protocols import Plan, leave_one_out, negatives, prequential, temporal
 from stream_app.evaluation import examine as examining
 from stream_app.evaluation.examine import Examination, Findings, examine

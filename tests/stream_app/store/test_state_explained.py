@@ -18,7 +18,7 @@ from stream_app.store.state import StateStore
 from stream_app.store.state_explained import NothingToExplainError, explain_user, readable
 from stream_app.store.state_tools import UnknownUserError
 from tests.event_logs import log_of
-from tests.models.family.test_serving import trained
+from tests.models.family.serving.test_serving import trained
 from tests.records import Read, event
 
 ITEMS, USERS = 30, 12

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.family.descriptions import MAX_NUMBERS, Description
+from models.family.parts.descriptions import MAX_NUMBERS, Description
 from stream_app.training.catalogue_reader import take
 from tests.records import Read
 

@@ -19,7 +19,7 @@ from stream_app.training.model_versions import versions_taken
 from stream_app.training.new_version import NotWrittenError
 from stream_app.worker.snapshots import SnapshotLoader
 from tests.event_logs import log_of
-from tests.models.family.test_serving import trained
+from tests.models.family.serving.test_serving import trained
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.family.trainer import FamilyTrainer
-from models.family.unified import UnifiedSettings
+from models.family.neural.unified import UnifiedSettings
+from models.family.serving.trainer import FamilyTrainer
 from stream_app.backtests import backtest
 from stream_app.errors import UsageError
 from stream_app.settings import load
