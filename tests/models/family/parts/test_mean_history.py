@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.models.family.parts.test_padded import lesson
 
 from models.family.parts.mean_history import before
 from tests.models.family import planted
+from tests.models.family.parts.test_padded import lesson
 
 
 def test_the_last_items_of_the_same_user_stand_behind_each_other() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.models.family.parts.test_padded import lesson
 
 from models.family.parts.negatives import NotTaken
 from tests.models.family import planted
+from tests.models.family.parts.test_padded import lesson
 
 USERS, ITEMS = 40, 20
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.models.family.parts.test_padded import lesson
 
 from models.family.neural.bpr_mf import BPRMF, BPRSettings
 from models.family.parts.negatives import NotTaken
 from models.family.storage import StoredModelError, load_model, save_model
+from tests.models.family.parts.test_padded import lesson
 from tests.models.family.planted import asked, checkerboard, interactions
 
 
