@@ -3,7 +3,7 @@
     python -m benchmarks.catch_up [EVENTS] [PARTITIONS]
 
 With the default settings, no trainer beside it: a lag above `worker.lag_coalesce` makes one list a user and batch, and
-half of the events teach the blend. Then with the blend's learning off, which is what a setting can save (such a state
+every event teaches the blend. Then with the blend's learning off, which is what a setting can save (such a state
 has learned nothing of blend and SLIM, and lists are worse for it until they have). In the same run, over the same
 topic, the learning path without lists (`benchmarks.learner`) and plain aiokafka. CPU time, imports and the loading of
 kernels included, says more than a rate where others use the machine; run it twice where kernels must be compiled.

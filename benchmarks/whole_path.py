@@ -38,8 +38,7 @@ from stream_app.views.worker_metrics import Sample, read_sample
 ROOT = Path(__file__).parent.parent
 PARTITIONS = 4
 PRELUDE = 60_000
-"""Events before the window: there is a Transformer when it begins, and no longer does every event teach the blend (by
-default the first 50,000 do), which costs a worker as much as another list."""
+"""Events before the window: there is a Transformer when it begins."""
 LATEST_S = 240.0
 SETTLE_S = 60.0
 IN_FLIGHT_S = 0.1

@@ -81,7 +81,7 @@ def _item(fields: dict[str, Any], *, as_text: bool) -> tuple[str, Item]:
     if isinstance(given.get("embeddings"), str) and as_text:
         given["embeddings"] = json.loads(given["embeddings"])
     version = fields.get("v", VERSION)
-    if version != VERSION:
+    if version != VERSION and not (as_text and version == str(VERSION)):
         raise _BadItemError(f"v is {version!r}, and {VERSION} is what is read here")
     item_id = given.get("item_id")
     if item_id is None:

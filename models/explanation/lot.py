@@ -11,17 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.base import Bool
+from models.pipeline.exploration import WINDOW
 from models.pipeline.fixed import Fixed
 from models.state.learned import State
 
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """Places `first` to `last`, from 1, are drawn among so many new items; each list draws anew."""
+    """Places `first` to `last`, from 1, are drawn among so many new items; each list draws anew.
+
+    `at_most`: the catalogue announces more items than one list looks at, so that fewer may be drawn.
+    """
 
     first: int
     last: int
     among: int
+    at_most: bool
 
 
 def new_items(state: State, fixed: Fixed, blocked: Bool) -> Bool:
@@ -41,7 +46,7 @@ def announced_only(state: State) -> int:
     known = state.announced
     slot = known.slot[known.order]
     met = (slot >= 0) & (state.items.born[np.maximum(slot, 0)] >= 0)
-    return int(np.count_nonzero((known.available[known.order] != 0) & ~met))
+    return int(np.count_nonzero(~met))
 
 
 def share(state: State, fixed: Fixed, blended: list[int], new: Bool) -> tuple[list[int], Lot | None]:
@@ -59,4 +64,5 @@ def share(state: State, fixed: Fixed, blended: list[int], new: Bool) -> tuple[li
     for slot in blended[len(listed) :]:
         if len(listed) < fixed.k - drawn and not new[slot]:  # there are fewer new items than places for them
             listed = [*listed, slot]
-    return listed, Lot(len(listed) + 1, len(listed) + drawn, among)
+    at_most = len(state.announced.order) > WINDOW
+    return listed, Lot(len(listed) + 1, len(listed) + drawn, among, at_most)

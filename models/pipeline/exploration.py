@@ -5,9 +5,10 @@ each of them had. Learns nothing.
 
 A new item has had fewer events than a limit; where the catalogue topic has announced it, none are needed. What is drawn
 depends on which items there are, the user's history and a stream of randomness that is keyed by the event's place in
-its log, not on where an item stands: a restarted worker draws the same. An item's chance is proportional to 1 + the
-number of history items that it shares a category with: content brings a new item to those whom it may concern, and
-nobody is ruled out, so that what is logged can be weighted by inverse propensity (Horvitz, Thompson, JASA 1952).
+its log, not on where an item stands: a restarted worker that is told the same catalogue draws the same. An item's
+chance is proportional to 1 + the number of history items that it shares a category with: content brings a new item to
+those whom it may concern, and nobody is ruled out, so that what is logged can be weighted by inverse propensity
+(Horvitz, Thompson, JASA 1952).
 
 Each item gets a key, -log(u) / weight with u uniform; the lowest keys are a weighted draw without replacement
 (Efraimidis, Spirakis: Weighted Random Sampling with a Reservoir, IPL 2006). A catalogue may announce more items than a
@@ -94,7 +95,7 @@ def _draw(
     for i in range(start, start + window):
         row = announced.order[i if i < rows else i - rows]
         slot = announced.slot[row]
-        if announced.available[row] == 0 or (slot >= 0 and items.born[slot] >= 0):
+        if slot >= 0 and items.born[slot] >= 0:
             continue
         weight = _weight(announced.categories[row], known, items, slot_of, history, n)
         total += weight

@@ -10,6 +10,7 @@ import numpy as np
 
 from models.base import F32, F64, I64
 from models.online import popularity
+from models.state import totals
 from models.state.catalogue import Catalogue
 from models.state.learned import State
 from models.vocabulary import Actions
@@ -32,7 +33,7 @@ class _Row(msgspec.Struct, frozen=True):
     here_epochs: list[int] = []
     here_top: list[list[int]] = []
     blend_layer: list[list[float]] = []
-    first_model: str = ""
+    first_model: str | None = None  # schema 5 or before
 
 
 def dump(state: State, actions: Actions, catalogue: Catalogue, first_model: str) -> bytes:
@@ -101,4 +102,6 @@ def load(data: bytes, state: State, actions: Actions, catalogue: Catalogue) -> t
         part[:] = np.reshape(stored, part.shape)
     catalogue.next_number = row.next_number
     here_top = np.asarray(row.here_top, np.int64).reshape(met, popularity.TOP)
-    return (np.asarray(row.popularity_top, np.int64), here_top), row.first_model
+    if row.first_model is None:  # nobody knows which model its figures are of
+        s.totals[list(totals.OF_THE_SAMPLE)] = 0.0
+    return (np.asarray(row.popularity_top, np.int64), here_top), row.first_model or ""

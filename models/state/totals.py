@@ -45,6 +45,9 @@ INDEX = {name: i for i, name in enumerate(NAMES)}
     BLEND_STEPS, ITEMS_WITH_EVENTS, ITEMS_SHOWN, ITEMS_EVICTED, SLOTS_USED,
 ) = range(len(NAMES))  # fmt: skip
 
+OF_THE_SAMPLE = (SAMPLE_SCORED, SAMPLE_HITS, SAMPLE_NDCG, FROZEN_HITS, FROZEN_NDCG)
+"""What is served beside the frozen first model."""
+
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b else 0.0

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from models.base import Lists, Served
+from models.base import F64, Lists, Served
 from models.pipeline.recommender import EXPLORATION
 from stream_app.events import Because, Recommendation, RecommendedItem
 
@@ -96,6 +96,7 @@ class RecordWriter:
         clock: Callable[[], float],
     ) -> None:
         self.sources = tuple(sources)
+        self._exploration = self.sources.index(EXPLORATION) if EXPLORATION in self.sources else -1
         self.topics = tuple(topics)
         self.catalogue = catalogue
         self.title = title
@@ -125,8 +126,7 @@ class RecordWriter:
         names = _BatchNames(self.sources, self.catalogue, self.title)
         rows = zip(
             users, progress, lists.revision.tolist(), lists.items.tolist(),
-            np.round(lists.scores.astype(np.float64), 6).tolist(), lists.source.tolist(),
-            lists.because.tolist(), strict=True,
+            self._rounded(lists).tolist(), lists.source.tolist(), lists.because.tolist(), strict=True,
         )  # fmt: skip
         out = []
         for user, known, revision, numbers, scores, sources, because in rows:
@@ -150,6 +150,14 @@ class RecordWriter:
             value = self._encode(record)
             out.append(Outgoing(user.encode(), value, user, revision, reason, known.append_ms, received_ms))
         return out
+
+    def _rounded(self, lists: Lists) -> F64:
+        """Scores to the sixth decimal; chances of the lot to six digits, as they are divided by."""
+        scores = lists.scores.astype(np.float64)
+        rounded: F64 = np.round(scores, 6)
+        for at in zip(*np.nonzero(lists.source == self._exploration), strict=True):
+            rounded[at] = float(f"{scores[at]:.6g}")
+        return rounded
 
     def tombstone(self, user: str, append_ms: int | None, received_ms: float) -> Outgoing:
         """The record that takes an erased user's list away."""

@@ -71,7 +71,11 @@ def explain_user(
         "withheld": [{"item_id": name(w.item), "place": w.place, "reason": w.reason} for w in found.withheld],
         "by_lot": None
         if found.lot is None
-        else {"places": [found.lot.first, found.lot.last], "among": found.lot.among},
+        else {
+            "places": [found.lot.first, found.lot.last],
+            "among": found.lot.among,
+            "at_most": found.lot.at_most,
+        },
     }
 
 
@@ -86,9 +90,10 @@ def readable(found: dict[str, Any]) -> str:
         lines.append("   sources: " + ", ".join(f"{name} {value:+.3f}" for name, value in parts))
         lines += [f"   without {cause['item_id']}: {-cause['loss']:+.3f}" for cause in item["causes"]]
     if found["by_lot"]:
-        first, last = found["by_lot"]["places"]
+        lot = found["by_lot"]
+        fewer = ", or fewer" if lot["at_most"] else ""
         lines.append(
-            f"{_places(first, last)}: by lot among {found['by_lot']['among']:,} new items and those that `items`"
+            f"{_places(*lot['places'])}{fewer}: by lot among {lot['among']:,} new items and those that `items`"
             " announces; drawn for each list anew, by the place of its event in the log"
         )
     lines += [

@@ -69,6 +69,7 @@ class Between:
         self.items_done = dict(items_from)
         self._limit = refresh_users
         self._first_model = first_model
+        self._coming: tuple[Swap, asyncio.Future[Any]] | None = None
         self._recent: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         self._waiting: dict[str, Outgoing] = {}
@@ -80,9 +81,13 @@ class Between:
         records = self._followers.take_items()
         if records:
             await self.apply_items(records)
-        swap = self._followers.take_swap()
-        if swap is not None:
-            first = await self._first(swap)
+        if self._coming is None and (swap := self._followers.take_swap()) is not None:
+            self._coming = swap, asyncio.ensure_future(self._first(swap))
+        # A first model is copied, or read, beside the events; before the first of them nothing is held up.
+        if self._coming is not None and (self._coming[1].done() or not self._recent):
+            swap, coming = self._coming
+            self._coming = None
+            first = await coming
             await self._in_thread(self._pipeline.recommender.set_reranker, swap.reranker, first)
             self._metrics.set_model(swap.version)
             self._metrics.swaps.inc()
@@ -152,8 +157,8 @@ class Between:
         self._on_the_way |= self._waiting
         self._waiting = {}
 
-    async def publish_refreshed(self) -> None:
-        """Send the refreshed lists whose revisions are committed now.
+    async def publish_refreshed(self) -> bool:
+        """Send the refreshed lists whose revisions are committed now; whether there were any.
 
         Were they sent before, a crash would take their revisions back, and what is published under the same
         numbers afterwards would look like a repeat. What is next is scored against them from here on.
@@ -162,3 +167,4 @@ class Between:
         if ready:
             await self._in_thread(self._pipeline.published, ready.values())
         await self._publisher.recommendations(ready.values())
+        return bool(ready)

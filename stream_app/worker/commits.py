@@ -146,6 +146,9 @@ class Commits:
         await self.begin(whole=True)
         await self._told()
         await self._written()
+        if self.moved:
+            await self.begin(whole=True)
+            await self._written()
         await self._told()
 
     def _take(self, whole: bool) -> Changes:
@@ -174,7 +177,8 @@ class Commits:
             return
         writing, self._writing = self._writing, None
         done = await asyncio.shield(writing)
-        await self._between.publish_refreshed()
+        if await self._between.publish_refreshed():
+            self.moved = True  # what their users are shown is for the next commit
         if self._telling is None or self._telling.done():
             self._telling = asyncio.create_task(self._tell_group(done))
 

@@ -69,6 +69,7 @@ def test_the_same_catalogue_in_every_format_is_the_same(tmp_path: Path) -> None:
     )
     frame.write_parquet(parquet)
     assert read_items(csv).to_dicts() == [A, SEVEN]
+    assert read_items(written(tmp_path, "v.csv", "v,item_id,title\n1,7,Seven\n")).to_dicts() == [SEVEN]
     assert read_items(parquet).to_dicts() == [A, SEVEN]
     assert read_items(written(tmp_path, "items.tsv", tabs)).to_dicts() == [
         {**SEVEN, "title": 'The "Seven"', "categories": ["Drama", "War"]}

@@ -8,7 +8,7 @@ import pytest
 
 from models.config import ModelSettings, PopularitySettings
 from models.pipeline.recommender import Recommender
-from models.state import meta_row
+from models.state import meta_row, totals
 from models.state.persistence import META, UNAVAILABLE
 from models.vocabulary import kind_of
 from tests.batches import Event, Store, feed
@@ -94,6 +94,22 @@ def test_a_row_that_has_the_unavailable_items_too() -> None:
     other = store.into(Recommender(recommender.settings))
     assert other.catalogue.unavailable == {"i4"}
     assert UNAVAILABLE in dict(other.take_dirty().meta)
+
+
+def test_figures_of_a_first_model_that_a_row_does_not_name_begin_anew() -> None:
+    recommender = learned()
+    recommender._state.totals[list(totals.OF_THE_SAMPLE)] = 5.0
+    data = msgspec.msgpack.decode(
+        meta_row.dump(recommender._state, recommender.actions, recommender.catalogue, "")
+    )
+    for name, expected in (("named", 5.0), ("not named", 0.0)):
+        if name == "not named":
+            del data["first_model"]
+        other = Recommender(recommender.settings)
+        _, first = meta_row.load(msgspec.msgpack.encode(data), other._state, other.actions, other.catalogue)
+        assert first == ""
+        assert (other._state.totals[list(totals.OF_THE_SAMPLE)] == expected).all(), name
+        assert other.metrics()["hr@10"] == recommender.metrics()["hr@10"]
 
 
 def test_a_row_from_before_there_were_scenarios() -> None:

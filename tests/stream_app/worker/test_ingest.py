@@ -97,10 +97,16 @@ class World:
             refresh_is_due=False,
             items_done={},
             commit_begins=lambda: None,
-            publish_refreshed=self.nothing,
+            publish_refreshed=self.publish_refreshed,
         )
+        self.refreshed: list[str] = []
 
     async def nothing(self) -> None: ...
+
+    async def publish_refreshed(self) -> bool:
+        published, self.refreshed = self.refreshed, []
+        self.events += published
+        return bool(published)
 
     async def poll(self, limit: int) -> list[Any]:
         await asyncio.sleep(0)  # a write that can begin does so first
@@ -436,3 +442,13 @@ def test_behind_the_next_batch_is_decoded_while_one_is_worked_on_and_nothing_is_
     assert ("decoded", [0]) not in events  # nothing came before it
     assert [e[1] for e in events if e[0] == "committed"][-1] == 2
     assert world.options[1]["decoded"].records == [record(1)]
+
+
+def test_refreshed_lists_that_the_last_commit_lets_out_are_in_one_more(tmp_path: Path) -> None:
+    """What their users are shown is known once they are out; a clean stop forgets none of it."""
+    world = World([[record(0)]])
+    world.refreshed = ["refreshed"]
+    events = run(world, tmp_path)
+    at = events.index("refreshed")
+    assert ("committed", 1) in events[:at]
+    assert ("committed", 1) in events[at:]
