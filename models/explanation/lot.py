@@ -26,7 +26,7 @@ class Lot:
     first: int
     last: int
     among: int
-    at_most: bool
+    at_most: bool = False
 
 
 def new_items(state: State, fixed: Fixed, blocked: Bool) -> Bool:

@@ -20,7 +20,6 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import ValidationError
 
 from stream_app.errors import HeadraceError, UsageError
 from stream_app.settings import Settings
@@ -239,7 +238,7 @@ class Study:
         trial.set_user_attr(VALUES, values)
         try:
             score = objective(applied(self.settings, self.searched, values), step)
-        except (_PrunedError, ValidationError):  # or values that don't go together
+        except _PrunedError:
             self._study.tell(trial, state=TrialState.PRUNED)
         except _TimeOverError:
             self._study.tell(trial, state=TrialState.FAIL)

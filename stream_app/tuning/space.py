@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from stream_app.settings import Settings
 
@@ -108,7 +108,8 @@ def dimensions(
     """
     trained = transformer and settings.models.ranker == "transformer"
     wanted = CHEAP + (TRANSFORMER if trained else ())
-    return [d.around(d.value(settings)) for d in wanted if d.path not in fixed and _is_there(d, settings)]
+    there = [d for d in wanted if d.path not in fixed and _is_there(d, settings)]
+    return [_accepted(d, settings).around(d.value(settings)) for d in there]
 
 
 def present(settings: Settings, searched: list[Dimension]) -> Values:
@@ -136,6 +137,19 @@ def applied(settings: Settings, searched: list[Dimension], values: Mapping[str, 
         for section, content in changes.items()
     }
     return settings.model_copy(update=checked)
+
+
+def _accepted(dimension: Dimension, settings: Settings) -> Dimension:
+    """The dimension with those of its choices that go with the settings: a width is a multiple of twice the heads."""
+
+    def goes(choice: int) -> bool:
+        try:
+            applied(settings, [dimension], {dimension.name: choice})
+        except ValidationError:
+            return False
+        return True
+
+    return replace(dimension, choices=tuple(filter(goes, dimension.choices)))
 
 
 def _is_there(dimension: Dimension, settings: Settings) -> bool:

@@ -69,7 +69,7 @@ class Between:
         self.items_done = dict(items_from)
         self._limit = refresh_users
         self._first_model = first_model
-        self._coming: tuple[Swap, asyncio.Future[Any]] | None = None
+        self._coming: tuple[Swap, asyncio.Task[Any] | None] | None = None
         self._recent: dict[str, None] = {}
         self._stale: dict[str, None] = {}
         self._waiting: dict[str, Outgoing] = {}
@@ -82,13 +82,15 @@ class Between:
         if records:
             await self.apply_items(records)
         if self._coming is None and (swap := self._followers.take_swap()) is not None:
-            self._coming = swap, asyncio.ensure_future(self._first(swap))
-        # A first model is copied, or read, beside the events; before the first of them nothing is held up.
-        if self._coming is not None and (self._coming[1].done() or not self._recent):
-            swap, coming = self._coming
+            self._coming = swap, self._first(swap)
+        if self._coming is not None:
+            swap, first = self._coming
+            # A first model is copied, or read, beside the events; before the first of them nothing is held up.
+            if first is not None and self._recent and not first.done():
+                return
             self._coming = None
-            first = await coming
-            await self._in_thread(self._pipeline.recommender.set_reranker, swap.reranker, first)
+            model = None if first is None else await first
+            await self._in_thread(self._pipeline.recommender.set_reranker, swap.reranker, model)
             self._metrics.set_model(swap.version)
             self._metrics.swaps.inc()
             self._stale = dict(self._recent)
@@ -98,15 +100,15 @@ class Between:
                 len(self._stale),
             )
 
-    async def _first(self, swap: Swap) -> Any:
-        """Keep the first model; or have it back, where it is not the one in use until now."""
+    def _first(self, swap: Swap) -> asyncio.Task[Any] | None:
+        """What keeps the first model, or has it back where it is not the one in use until now; None for neither."""
         if self._first_model is None or swap.folder is None:
             return None
         known = self._pipeline.recommender.rerankers
         if not known.first:
-            await asyncio.to_thread(self._first_model.keep, swap.version, swap.folder)
-        elif known.first_is_lost and swap.version != known.first:
-            return await asyncio.to_thread(self._first_model.read, known.first)
+            return asyncio.create_task(asyncio.to_thread(self._first_model.keep, swap.version, swap.folder))
+        if known.first_is_lost and swap.version != known.first:
+            return asyncio.create_task(asyncio.to_thread(self._first_model.read, known.first))
         return None
 
     async def apply_items(self, records: Sequence[ConsumerRecord]) -> None:

@@ -119,7 +119,9 @@ def test_the_places_that_are_given_by_lot_are_told(state: Path, settings: Settin
         found = explain_user(store, settings.model_copy(update={"models": models}), "u3", None, None)
         blended = [item["item_id"] for item in explain_user(store, settings, "u3", None, None)["items"]]
     assert [item["item_id"] for item in found["items"]] == blended[:7]
-    assert found["by_lot"] == {"places": [8, 10], "among": ITEMS - 12 - 7}  # all that are not had, nor listed
+    assert found["by_lot"] == {
+        "places": [8, 10], "among": ITEMS - 12 - 7, "at_most": False,  # all that are not had, nor listed
+    }  # fmt: skip
     assert "places 8–10: by lot among 11 new items" in readable(found)
     lost = [w for w in found["withheld"] if "by lot" in w["reason"]]
     assert [(w["item_id"], w["place"]) for w in lost] == list(zip(blended[7:], (8, 9, 10), strict=True))

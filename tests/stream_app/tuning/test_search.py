@@ -83,15 +83,6 @@ def test_a_trial_that_is_behind_is_given_up(study: Callable[..., Study]) -> None
     assert hill.now < 20 * 10
 
 
-def test_values_that_do_not_go_together_are_given_up(tmp_path: Path) -> None:
-    """A width must be a multiple of twice the number of heads."""
-    settings = load({"models.transformer.heads": 3, "models.transformer.d_model": 96})
-    width = Dimension("models.transformer.d_model", 32, 128, choices=(32, 64, 96, 128))
-    search = run(Study(tmp_path, settings, [width], {}, 0), Hill(), trials=12)
-    assert {trial.pruned for trial in search.trials if trial.values[width.name] != 96} == {True}
-    assert len(search.trials) == 12
-
-
 def test_the_same_seed_tries_the_same(study: Callable[..., Study], tmp_path: Path) -> None:
     searches = [run(study(tmp_path / name), Hill()) for name in "ab"]
     assert searches[0].trials == searches[1].trials

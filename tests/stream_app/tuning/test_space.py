@@ -42,6 +42,14 @@ def test_nothing_of_the_transformer_is_searched_where_another_model_is_in_its_pl
     assert dimensions(settings, transformer=True) == dimensions(settings, transformer=False)
 
 
+def test_widths_are_those_that_the_heads_divide() -> None:
+    settings = load({"models.transformer.heads": 3, "models.transformer.d_model": 96})
+    (width,) = [d for d in dimensions(settings, transformer=True) if d.path.endswith("d_model")]
+    assert width.choices == (96,)
+    (width,) = [d for d in dimensions(load(), transformer=True) if d.path.endswith("d_model")]
+    assert width.choices == (32, 64, 96, 128)
+
+
 def test_what_is_fixed_is_not_searched() -> None:
     fixed = frozenset({"models.covisit.decay", "models.blend.lr"})
     names = {dimension.path for dimension in dimensions(load(), transformer=False, fixed=fixed)}

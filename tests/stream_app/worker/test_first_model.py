@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,3 +91,43 @@ def test_the_first_snapshot_that_goes_live_is_kept_and_comes_back_when_another_o
     assert swapped(first_model, Swap("000002", None, two), first="000001", lost=True) == "000001"
     assert swapped(first_model, Swap("000001", None, one), first="000001", lost=True) is None
     assert first_model.read("000001") == "000001"
+
+
+def test_events_do_not_wait_while_the_first_model_is_copied(tmp_path: Path) -> None:
+    """The swap is applied between two batches after it."""
+    release = threading.Event()
+
+    class Slow(FirstModel):
+        def keep(self, version: str, snapshot: Path) -> None:
+            release.wait()
+            super().keep(version, snapshot)
+
+    applied: list[Any] = []
+    swaps = [Swap("000001", None, snapshot(tmp_path / "000001", "words"))]
+    pipeline = SimpleNamespace(
+        recommender=SimpleNamespace(
+            set_reranker=lambda *_: applied.append("swap"),
+            rerankers=SimpleNamespace(first="", first_is_lost=False),
+        )
+    )
+    followers = SimpleNamespace(take_items=list, take_swap=lambda: swaps.pop() if swaps else None)
+
+    async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+    async def story() -> None:
+        between = Between(
+            pipeline, followers, SimpleNamespace(), WorkerMetrics(), in_thread, items_from={}, refresh_users=9,  # type: ignore[arg-type]
+            first_model=Slow(tmp_path / "state", load),
+        )  # fmt: skip
+        between.touched(["ann"])
+        await between.apply()
+        assert applied == []
+        release.set()
+        while not applied:
+            await asyncio.sleep(0)
+            await between.apply()
+        assert between.refresh_is_due
+
+    asyncio.run(story())
+    assert FirstModel(tmp_path / "state", load).read("000001") == "words"
