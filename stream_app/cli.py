@@ -7,6 +7,7 @@ Importing this module loads no broker client, no torch and no settings, so that 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -63,6 +64,10 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a system says when nothing more can be written."""
+
+
 @app.callback()
 def _root(
     version: Annotated[
@@ -85,14 +90,24 @@ def run(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            where = f" ({error.filename})" if error.filename else ""
+            return _told(
+                HeadraceError(f"the disk is full{where}", "Free some space, or name folders on another disk.")
+            )
         # Errors of our own packages are written for people; any other one is a bug and keeps its traceback.
         if type(error).__module__.partition(".")[0] not in OUR_PACKAGES:
             raise
         if os.environ.get("HEADRACE_DEBUG") == "1":
             raise
-        typer.secho(f"headrace: {error}", fg="red" if sys.stderr.isatty() else None, err=True)
-        return error.exit_code if isinstance(error, HeadraceError) else EXIT_FAILED
+        return _told(error)
     return EXIT_OK
+
+
+def _told(error: Exception) -> int:
+    """Print an error for people; the exit code that it stands for."""
+    typer.secho(f"headrace: {error}", fg="red" if sys.stderr.isatty() else None, err=True)
+    return error.exit_code if isinstance(error, HeadraceError) else EXIT_FAILED
 
 
 def main() -> None:

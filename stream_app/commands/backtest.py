@@ -62,6 +62,7 @@ def backtest(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from stream_app.backtests import report as reports
     from stream_app.backtests.backtest import run
 
     console = Console(stderr=True)
@@ -84,11 +85,11 @@ def backtest(
             seed=settings.seed,
             window_ms=window_ms,
             baselines=baselines,
-            out=out,
             on_progress=lambda done, total, hr: bar.update(task, completed=done, total=total, hr=hr),
         )
-    typer.echo(summarise(report))
-    typer.echo(f"report: {out / 'report.html'} and {out / 'report.json'}")
+    typer.echo(summarise(report))  # before anything is written: a full disk must not cost the figures
+    page, figures = reports.write(report, out)
+    typer.echo(f"report: {page} and {figures}")
 
 
 def summarise(report: Report) -> str:

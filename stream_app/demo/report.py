@@ -46,6 +46,7 @@ def write_report(run: Run) -> Path:
         coverage=_known(last.coverage),
         novelty=_known(last.novelty),
         diversity=_known(last.diversity),
+        diversity_basis="the items' vectors",
         baselines={
             "popularity": report.Score(scored=last.scored, hr=last.popularity_hr, ndcg=last.popularity_ndcg)
         },
