@@ -21,6 +21,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from models.base import I32, U64
 from models.kernels import inner
 from models.pipeline import policy
@@ -106,7 +108,7 @@ def _draw(
 @inner
 def _categories(items: ItemColumns, slot_of: I32, history: I32, n: int) -> Any:
     """All categories of the history's items."""
-    known = items.categories[0] & ~items.categories[0]
+    known = np.uint64(0)
     for k in range(n):
         slot = slot_of[history[k]]
         if slot >= 0:

@@ -13,7 +13,7 @@ from models.config import CovisitSettings, SlimSettings
 from models.kernels import kernel
 from models.online import covisit_readings, covisit_rows, slim
 from models.online.covisit_rows import SLIM
-from tests.models.online.test_covisit import FLAG, SLOTS, Matrix, traffic
+from tests.models.online.covisit_matrix import FLAG, SLOTS, Matrix, traffic
 
 SETTINGS = CovisitSettings(slim=SlimSettings(items=4, decay=0.5, lr=0.1))
 

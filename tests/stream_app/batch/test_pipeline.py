@@ -3,97 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from models.base import Bool, EventBatch
-from models.pipeline.recommender import Recommender
 from models.state.sequences import MAX_BATCH
 from stream_app.batch import refusals
-from stream_app.batch.pipeline import Pipeline, Processed
 from stream_app.errors import UsageError
-from stream_app.settings import load
-from tests.records import APPENDED, Read, event
-
-
-class Stored:
-    """A state in memory: what commits wrote, and what the pipeline loads."""
-
-    def __init__(self) -> None:
-        self.users: dict[tuple[int, str], bytes] = {}
-        self.items: dict[bytes, bytes] = {}
-        self.meta: dict[bytes, bytes] = {}
-        self.loaded: list[str] = []
-
-    def load_users(self, partition: int, user_ids: Sequence[str]) -> list[bytes | None]:
-        self.loaded += user_ids
-        return [self.users.get((partition, user)) for user in user_ids]
-
-    def commit(self, recommender: Recommender) -> None:
-        delta = recommender.take_dirty()
-        for partition, user, row in delta.users:
-            _put(self.users, (partition, user), row)
-        for key, row in delta.items:
-            _put(self.items, key, row)
-        self.meta.update(delta.meta)
-        recommender.mark_clean()
-
-
-def _put(rows: dict[Any, bytes], key: Any, row: bytes | None) -> None:
-    if row is None:
-        rows.pop(key, None)
-    else:
-        rows[key] = row
-
-
-class Worker:
-    """A pipeline over a state; `restart` forgets all that was not committed."""
-
-    def __init__(self, partitions: int = 1, **overrides: Any) -> None:
-        self.settings = load({f"{name.replace('__', '.')}": value for name, value in overrides.items()})
-        self.partitions = partitions
-        self.state = Stored()
-        self.restart()
-
-    def restart(self) -> None:
-        s = self.settings
-        self.recommender = Recommender(s.models, weights=s.events.weights, seed=s.seed)
-        self.recommender.load(self.state.items.items(), self.state.meta.items())
-        self.pipeline = Pipeline(
-            s, self.recommender, self.state.load_users, partitions=self.partitions, clock=lambda: 50.0
-        )
-
-    def process(self, *records: Read, **options: Any) -> Processed:
-        return self.pipeline.process(records, received_ms=40.0, **options)
-
-    def commit(self) -> None:
-        self.state.commit(self.recommender)
-
-
-def at(offset: int, user: str, item: str | None = None, kind: str = "click", **more: Any) -> Read:
-    place = {name: more.pop(name) for name in ("partition", "topic", "key") if name in more}
-    value = event(user, item, kind, ts=more.pop("ts", offset), **more)
-    return Read(value, offset=offset, timestamp=APPENDED + offset, **place)
-
-
-def read_lists(out: Processed) -> list[dict[str, Any]]:
-    return [json.loads(one.value) for one in out.recommendations if one.value is not None]
-
-
-def brief(out: Processed) -> list[tuple[Any, ...]]:
-    """(user, revision, events, sources) of each list; (user,) of each tombstone."""
-    return [
-        (one.user_id,)
-        if one.value is None
-        else (one.user_id, (r := json.loads(one.value))["revision"], r["events"], r["sources"])
-        for one in out.recommendations
-    ]
+from tests.records import APPENDED, Read
+from tests.stream_app.batch.workers import Worker, at, brief, read_lists
 
 
 @pytest.fixture
@@ -466,103 +387,3 @@ class TestReranker:
         worker.recommender.set_reranker(Reranker())
         (record,) = read_lists(worker.process(at(0, "a", "x"), rerank=False, coalesce=True))
         assert (record["models"], record["reason"]) == ({}, "catch-up, re-ranker skipped")
-
-
-# -- properties ----------------------------------------------------------------------------------------------
-def streams(*, erase: bool = True) -> st.SearchStrategy[list[Read]]:
-    """Records of one partition, with duplicates, late, broken and misrouted ones."""
-    kinds = ["click", "click", "rating", "skip", "broken", "misrouted"] + (["erase"] if erase else [])
-    one = st.tuples(
-        st.sampled_from("abc"),
-        st.sampled_from("vwxyz"),
-        st.sampled_from(kinds),
-        st.integers(0, 12),
-        st.integers(0, 50),
-    )
-    return st.lists(one, min_size=1, max_size=40).map(lambda rows: list(_records(rows)))
-
-
-def _records(rows: list[tuple[str, str, str, int, int]]) -> Iterator[Read]:
-    for offset, (user, item, kind, event_id, ts) in enumerate(rows):
-        if kind == "broken":
-            yield Read(b'{"user_id": 1.5}', offset=offset, key=user.encode())
-        elif kind == "misrouted":
-            yield at(offset, user, item, key=b"someone else")
-        else:
-            named = {"event_id": event_id} if event_id else {}
-            yield at(offset, user, None if kind == "erase" else item, kind, ts=ts, **named)
-
-
-def cut(records: list[Read], sizes: list[int]) -> Iterator[list[Read]]:
-    start = 0
-    for size in sizes:
-        yield records[start : start + size]
-        start += size
-    yield records[start:]
-
-
-cuts = st.lists(st.integers(0, 9), max_size=8)
-
-
-@given(streams(), cuts)
-@hypothesis_settings(max_examples=40, deadline=None)
-def test_every_record_is_covered(records: list[Read], sizes: list[int]) -> None:
-    worker, published, dead = Worker(), [], set()
-    for batch in cut(records, sizes):
-        out = worker.process(*batch)
-        published += out.recommendations
-        dead |= {letter.record.offset for letter in out.dead_letters}
-    newest = {one.user_id: json.loads(one.value) if one.value else None for one in published}
-    ids: dict[str, set[int]] = {}
-    owed: dict[str, list[int]] = {}
-    erased = set()
-    for record in records:
-        sent = json.loads(record.value or b"")
-        if sent["user_id"] == 1.5 or record.key == b"someone else":
-            assert record.offset in dead
-            continue
-        user, event_id = sent["user_id"], sent.get("event_id")
-        if sent["type"] == "erase":  # the tombstone stands for all that was before
-            erased.add(user)
-            ids[user], owed[user] = set(), []
-        elif event_id is None or event_id not in ids.setdefault(user, set()):
-            ids.setdefault(user, set()).add(event_id)
-            owed.setdefault(user, []).append(record.offset)
-    for user, offsets in owed.items():
-        if offsets:
-            assert newest[user]["sources"]["events-0"] >= max(offsets)
-            assert newest[user]["events"] == len(offsets)
-        else:
-            assert user in erased
-            assert newest[user] is None
-    assert newest.keys() == owed.keys()
-    assert len(dead) == sum(record.key != _key(record) for record in records)
-
-
-def _key(record: Read) -> bytes:
-    return str(json.loads(record.value or b"")["user_id"]).encode()
-
-
-@given(streams(), cuts, st.booleans())
-@hypothesis_settings(max_examples=30, deadline=None)
-def test_with_one_list_per_event_nothing_depends_on_where_batches_are_cut_or_the_worker_restarted(
-    records: list[Read], sizes: list[int], restart: bool
-) -> None:
-    whole, parts = (Worker(worker__one_list_per_event=True) for _ in range(2))
-    expected = whole.process(*records)
-    whole.commit()
-    lists, letters = [], []
-    for batch in cut(records, sizes):
-        out = parts.process(*batch)
-        lists += out.recommendations
-        letters += [letter.record.offset for letter in out.dead_letters]
-        parts.commit()
-        if restart:
-            parts.restart()
-    assert [(one.user_id, one.value) for one in lists] == [
-        (one.user_id, one.value) for one in expected.recommendations
-    ]
-    assert letters == sorted(letter.record.offset for letter in expected.dead_letters)
-    assert parts.state.users == whole.state.users
-    assert parts.state.items == whole.state.items
-    assert parts.state.meta == whole.state.meta
